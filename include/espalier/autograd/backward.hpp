@@ -1,0 +1,38 @@
+#pragma once
+
+#include <espalier/autograd/var.hpp>
+
+#include <unordered_set>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+template <class T> std::vector<std::shared_ptr<Node<T>>> topological_order(const std::shared_ptr<Node<T>>& root) {
+    std::vector<std::shared_ptr<Node<T>>> order;
+    std::unordered_set<const Node<T>*> seen{root.get()};
+    std::vector<std::pair<std::shared_ptr<Node<T>>, std::size_t>> path{{root, 0}}; // a node and its next input
+    while (!path.empty()) {
+        auto& [node, next] = path.back();
+        if (next < node->inputs.size()) {
+            const std::shared_ptr<Node<T>> input = node->inputs[next++];
+            if (seen.insert(input.get()).second) path.emplace_back(input, 0);
+        } else {
+            order.push_back(std::move(node));
+            path.pop_back();
+        }
+    }
+    return order;
+}
+
+template <class T> void Var<T>::backward(const Tensor<T>& dy) const {
+    expect<StateError>(needs_grad(), "backward: expected a value that depends on a parameter, got one that was not recorded");
+    const auto order = topological_order(node());
+    node()->add_grad(dy);
+    for (auto it = order.rbegin(); it != order.rend(); ++it) {
+        Node<T>& visited = **it;
+        if (!visited.backward || !visited.grad().defined()) continue;
+        visited.backward(visited.grad(), Inputs<T>(visited.inputs));
+        visited.clear_grad(); // only leaves keep theirs
+    }
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND

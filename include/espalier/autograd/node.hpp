@@ -1,0 +1,93 @@
+#pragma once
+
+#include <espalier/autograd/channels.hpp>
+#include <espalier/cpu/accumulate.hpp>
+#include <espalier/tensor/tensor.hpp>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+template <class T> class Node;
+template <class T> struct JoinState; // ops/join.hpp
+
+/// What a backward function sees of the op's inputs: whether each needs a gradient, and where to put it.
+template <class T> class Inputs {
+public:
+    explicit Inputs(const std::vector<std::shared_ptr<Node<T>>>& nodes) : nodes_(nodes) {}
+    Node<T>& operator[](std::size_t i) const { return *nodes_[i]; }
+
+private:
+    const std::vector<std::shared_ptr<Node<T>>>& nodes_;
+};
+
+/// One value of the recorded graph: who made it, from what, and how its gradient flows back.
+///
+/// A node does not hold the value: an activation lives as long as somebody uses it or a backward function captured it.
+template <class T> class Node {
+public:
+    using Backward = std::function<void(const Tensor<T>& dy, const Inputs<T>& input)>;
+
+    Node(const Shape& shape_of_value, bool wants_grad) : shape(shape_of_value), wants_grad_(wants_grad) {}
+    Node(const Node&) = delete;
+    Node& operator=(const Node&) = delete;
+
+    // A chain of many thousand nodes must not be destroyed by as many nested destructor calls.
+    ~Node() {
+        std::vector<std::shared_ptr<Node>> doomed = std::move(inputs);
+        while (!doomed.empty()) {
+            const std::shared_ptr<Node> node = std::move(doomed.back());
+            doomed.pop_back();
+            if (node && node.use_count() == 1) {
+                for (auto& input : node->inputs) doomed.push_back(std::move(input));
+                node->inputs.clear();
+            }
+        }
+    }
+
+    bool needs_grad() const { return wants_grad_; }
+    bool is_leaf() const { return inputs.empty(); }
+    const Tensor<T>& grad() const { return grad_; }
+    void clear_grad() { grad_ = {}; }
+
+    /// Adds g to the gradient; a value used twice gets the sum. @throws ShapeError if g has not the value's shape
+    void add_grad(const Tensor<T>& g) {
+        if (!grad_.defined() && is_leaf() && wants_grad_) add_grad(g.clone()); // g may be shared with other gradients
+        else add(g, false);
+    }
+    void add_grad(Tensor<T>&& g) { add(g, true); }
+
+    const char* op = "leaf";
+    Shape shape;
+    std::vector<std::shared_ptr<Node>> inputs;
+    Backward backward;
+    ChannelRule rule;
+    std::shared_ptr<JoinState<T>> join; ///< the indexed join that recorded this node, if it was one
+
+private:
+    void add(const Tensor<T>& g, bool ours) {
+        if (!wants_grad_) return;
+        expect(g.shape() == shape, op, ": expected a gradient ", shape, ", got ", g.shape());
+        if (!grad_.defined()) {
+            grad_ = g;
+            grad_is_ours_ = ours;
+        } else if (grad_is_ours_) {
+            dispatch(g.device(), [&](auto on) { kernels::accumulate(on, flat(g), mutable_flat(grad_)); });
+        } else {
+            Tensor<T> sum = empty_like(g);
+            dispatch(g.device(), [&](auto on) { kernels::sum_of(on, flat(grad_), flat(g), mutable_flat(sum)); });
+            grad_ = sum;
+            grad_is_ours_ = true;
+        }
+    }
+
+    Tensor<T> grad_;
+    bool grad_is_ours_ = false; // nobody else holds this memory, so it may be added to in place
+    bool wants_grad_;
+};
+
+} // namespace espalier::inline ESPALIER_BACKEND

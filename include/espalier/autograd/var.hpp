@@ -1,0 +1,118 @@
+#pragma once
+
+#include <espalier/autograd/node.hpp>
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+namespace detail {
+inline bool& grad_enabled() {
+    thread_local bool enabled = true;
+    return enabled;
+}
+} // namespace detail
+
+/// Ops called by this thread record nothing until the end of the scope: for evaluation and for updating parameters.
+class NoGrad {
+public:
+    NoGrad() : previous_(std::exchange(detail::grad_enabled(), false)) {}
+    ~NoGrad() { detail::grad_enabled() = previous_; }
+    NoGrad(const NoGrad&) = delete;
+    NoGrad& operator=(const NoGrad&) = delete;
+
+private:
+    bool previous_;
+};
+
+enum class Gradient { none, wanted };
+
+/// A tensor that ops can be applied to and gradients taken with respect to. Copies are handles of the same variable.
+template <class T> class Var {
+public:
+    using Scalar = T;
+
+    Var() = default; ///< undefined: an absent optional operand
+    /// A leaf: an input or a constant, or with `Gradient::wanted` a parameter.
+    explicit Var(Tensor<T> value, Gradient gradient = Gradient::none) {
+        auto node = std::make_shared<Node<T>>(value.shape(), gradient == Gradient::wanted);
+        state_ = std::make_shared<State>(State{std::move(value), std::move(node)});
+    }
+    Var(Tensor<T> value, std::shared_ptr<Node<T>> node)
+        : state_(std::make_shared<State>(State{std::move(value), std::move(node)})) {}
+
+    bool defined() const { return state_ != nullptr; }
+    const Tensor<T>& value() const { return state_->value; }
+    const Shape& shape() const { return value().shape(); }
+    int rank() const { return value().rank(); }
+    Index size() const { return value().size(); }
+    Index size(int axis) const { return value().size(axis); }
+    Device device() const { return value().device(); }
+    T item() const { return value().item(); }
+
+    bool needs_grad() const { return state_->node->needs_grad(); }
+    /// Sum of all gradients since the last `clear_grad`; undefined before the first.
+    const Tensor<T>& grad() const { return state_->node->grad(); }
+    void clear_grad() { state_->node->clear_grad(); }
+    /// Memory of a leaf's value, for optimizers: changes it under every handle.
+    Tensor<T>& mutable_value() {
+        expect<StateError>(node()->is_leaf(), "Var::mutable_value: expected a leaf, got the result of ", node()->op);
+        return state_->value;
+    }
+    /// Replaces a leaf's value, its shape included, under every handle; the gradient is cleared.
+    void set_value(Tensor<T> value) {
+        mutable_value() = std::move(value);
+        node()->shape = shape();
+        clear_grad();
+    }
+    /// The same value as a constant: no gradient flows through it.
+    Var detach() const { return Var(value()); }
+
+    /// Gradients of this scalar with respect to every leaf that wants one, added to what they hold.
+    /// @throws StateError if nothing was recorded, ShapeError if this is no scalar
+    void backward() const {
+        expect(size() == 1, "backward: expected one element, got ", shape(), "; pass the gradient for other shapes");
+        backward(Tensor<T>::full(shape(), T(1), device()));
+    }
+    /// As above for a value of any shape, with dy [like the value] as its gradient.
+    void backward(const Tensor<T>& dy) const;
+
+    const std::shared_ptr<Node<T>>& node() const { return state_->node; }
+
+private:
+    struct State {
+        Tensor<T> value;
+        std::shared_ptr<Node<T>> node;
+    };
+    std::shared_ptr<State> state_;
+};
+
+/// A leaf that wants a gradient.
+template <class T> Var<T> parameter(Tensor<T> value) { return Var<T>(std::move(value), Gradient::wanted); }
+
+/// Makes the result of an op: `y` with its place in the graph.
+///
+/// `backward(dy, input)` adds to `input[i]` the gradient of operand i. It captures, by value, what it reads and no more:
+/// what it does not capture is free to go. Nothing is recorded under `NoGrad` or when no operand needs a gradient.
+template <class T>
+Var<T> record(const char* op, Tensor<T> y, const std::vector<Var<T>>& operands, ChannelRule rule,
+              typename Node<T>::Backward backward) {
+    bool wanted = false;
+    for (const Var<T>& operand : operands) wanted = wanted || operand.needs_grad();
+    if (!wanted || !detail::grad_enabled()) return Var<T>(std::move(y));
+    auto node = std::make_shared<Node<T>>(y.shape(), true);
+    node->op = op;
+    node->rule = std::move(rule);
+    node->backward = std::move(backward);
+    for (const Var<T>& operand : operands) node->inputs.push_back(operand.node());
+    return Var<T>(std::move(y), std::move(node));
+}
+
+/// Every node that `root` depends on, itself last: inputs before the ops that use them, each once, without recursion.
+template <class T> std::vector<std::shared_ptr<Node<T>>> topological_order(const std::shared_ptr<Node<T>>& root);
+
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#include <espalier/autograd/backward.hpp>

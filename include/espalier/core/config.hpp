@@ -1,0 +1,33 @@
+#pragma once
+
+/// Version of the library; CMake reads it from here.
+#define ESPALIER_VERSION_MAJOR 0
+#define ESPALIER_VERSION_MINOR 1
+#define ESPALIER_VERSION_PATCH 0
+#define ESPALIER_VERSION "0.1.0"
+
+// Instruction set and threading change the bodies of inline functions, so both are part of the namespace tag: objects
+// that were built differently have different symbols and fail at link time instead of mixing silently.
+#if defined(_OPENMP)
+#define ESPALIER_OPENMP 1
+#else
+#define ESPALIER_OPENMP 0
+#endif
+
+#if defined(__AVX512F__)
+#define ESPALIER_VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define ESPALIER_VECTOR_BYTES 32
+#else
+#define ESPALIER_VECTOR_BYTES 16
+#endif
+
+#define ESPALIER_TAG_JOIN(bytes, threads) cpu_v##bytes##_omp##threads
+#define ESPALIER_TAG(bytes, threads) ESPALIER_TAG_JOIN(bytes, threads)
+/// Inline namespace of everything in the library, for instance `cpu_v64_omp1`.
+#define ESPALIER_BACKEND ESPALIER_TAG(ESPALIER_VECTOR_BYTES, ESPALIER_OPENMP)
+
+/// The library: `#include <espalier/espalier.hpp>`, `namespace es = espalier;`.
+namespace espalier {
+inline namespace ESPALIER_BACKEND {}
+} // namespace espalier

@@ -1,0 +1,7 @@
+#pragma once
+
+#include <espalier/autograd/var.hpp>
+
+namespace espalier::inline ESPALIER_BACKEND {
+template <class T> struct JoinState {};
+}

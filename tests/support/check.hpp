@@ -1,0 +1,97 @@
+#pragma once
+
+#include <espalier/autograd/gradient_check.hpp>
+#include <espalier/core/parallel.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+// What every test of an op needs: comparison that NaN cannot pass, gradients in double, the same bits twice.
+
+namespace espalier::test {
+
+/// Why `got` is not close to `expected`, or an empty text.
+///
+/// Element i may differ by `factor` * eps(T) * scale[i], where scale is the sum of the absolute values of the terms that
+/// were added up to make it (a scale of one element serves all). NaN and infinity never pass.
+template <class T>
+std::string difference(const Tensor<T>& got, const Tensor<double>& expected, const Tensor<double>& scale, double factor) {
+    if (got.shape() != expected.shape())
+        return join_text("shape: expected ", expected.shape(), ", got ", got.shape());
+    for (Index i = 0; i < got.size(); ++i) {
+        const double g = static_cast<double>(got.data()[i]), e = expected.data()[i];
+        const double s = std::abs(scale.data()[scale.size() == 1 ? 0 : i]);
+        const double tolerance = factor * static_cast<double>(std::numeric_limits<T>::epsilon()) * s;
+        if (!(std::abs(g - e) <= tolerance) || !std::isfinite(g))
+            return join_text("element ", i, ": expected ", e, ", got ", g, " (tolerance ", tolerance, ")");
+    }
+    return {};
+}
+
+/// Fails the test case unless every element is close; by default relative to the largest expected element, at least 1.
+template <class T>
+void check_close(const Tensor<T>& got, const Tensor<double>& expected, double factor = 16, const Tensor<double>& scale = {}) {
+    double largest = 1;
+    for (const double e : expected) largest = std::max(largest, std::abs(e));
+    const std::string text =
+        difference(got, expected, scale.defined() ? scale : Tensor<double>::scalar(largest), factor);
+    CHECK_MESSAGE(text.empty(), text);
+}
+
+/// Fails the test case unless all gradients of `f` agree with central differences (see `check_gradients`).
+template <class F> void check_gradient(F&& f, const std::vector<Tensor<double>>& inputs) {
+    const GradientCheck result = check_gradients(f, inputs);
+    CHECK_MESSAGE(result.passed(), result.failure);
+}
+
+template <class T> bool same_bits(const Tensor<T>& a, const Tensor<T>& b) {
+    return a.shape() == b.shape() &&
+           (a.size() == 0 || std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.size()) * sizeof(T)) == 0);
+}
+
+/// Runs `f` with 1 and 2 threads and again with 2, and fails unless all tensors it returns have the same bits.
+/// `f` returns a `std::vector<Tensor<T>>`: outputs and gradients.
+template <class F> void check_repeatable(F&& f) {
+    set_threads(1);
+    const auto one = f();
+    set_threads(2);
+    const auto two = f(), again = f();
+    set_threads(0);
+    REQUIRE(one.size() == two.size());
+    for (std::size_t i = 0; i < one.size(); ++i) {
+        CHECK_MESSAGE(same_bits(one[i], two[i]), "1 and 2 threads differ in tensor ", i);
+        CHECK_MESSAGE(same_bits(two[i], again[i]), "two runs differ in tensor ", i);
+    }
+}
+
+/// Values and gradients of every input of `f` (`std::vector<Var<T>>&` to `Var<T>`), for `check_repeatable`.
+template <class T, class F> std::vector<Tensor<T>> forward_and_gradients(F&& f, const std::vector<Tensor<T>>& inputs) {
+    std::vector<Var<T>> vars;
+    for (const auto& input : inputs) vars.push_back(parameter(input.clone()));
+    const Var<T> y = f(vars);
+    y.backward(uniform<T>(y.shape(), Random(7, "cotangent"), -1, 1));
+    std::vector<Tensor<T>> all{y.value()};
+    for (auto& v : vars) all.push_back(v.grad().defined() ? v.grad() : zeros_like(v.value()));
+    return all;
+}
+
+/// Test data: uniform in [-1, 1), different for each name.
+template <class T> Tensor<T> random_tensor(const Shape& shape, const char* name = "x") {
+    return uniform<T>(shape, Random(1, name), -1, 1);
+}
+/// As above with every |element| in [0.1, 1): away from the kinks of relu and abs.
+template <class T> Tensor<T> away_from_zero(const Shape& shape, const char* name = "x") {
+    Tensor<T> x = random_tensor<T>(shape, name);
+    for (Index i = 0; i < x.size(); ++i) {
+        const T v = x.data()[i];
+        x.mutable_data()[i] = v < 0 ? T(0.9) * v - T(0.1) : T(0.9) * v + T(0.1);
+    }
+    return x;
+}
+
+} // namespace espalier::test
