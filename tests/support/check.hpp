@@ -17,12 +17,12 @@ namespace espalier::test {
 
 /// Why `got` is not close to `expected`, or an empty text.
 ///
-/// Element i may differ by `factor` * eps(T) * scale[i], where scale is the sum of the absolute values of the terms that
-/// were added up to make it (a scale of one element serves all). NaN and infinity never pass.
+/// Element i may differ by `factor` * eps(T) * scale[i], where scale is the sum of the absolute values of the terms
+/// that were added up to make it (a scale of one element serves all). NaN and infinity never pass.
 template <class T>
-std::string difference(const Tensor<T>& got, const Tensor<double>& expected, const Tensor<double>& scale, double factor) {
-    if (got.shape() != expected.shape())
-        return join_text("shape: expected ", expected.shape(), ", got ", got.shape());
+std::string difference(const Tensor<T>& got, const Tensor<double>& expected, const Tensor<double>& scale,
+                       double factor) {
+    if (got.shape() != expected.shape()) return join_text("shape: expected ", expected.shape(), ", got ", got.shape());
     for (Index i = 0; i < got.size(); ++i) {
         const double g = static_cast<double>(got.data()[i]), e = expected.data()[i];
         const double s = std::abs(scale.data()[scale.size() == 1 ? 0 : i]);
@@ -35,7 +35,8 @@ std::string difference(const Tensor<T>& got, const Tensor<double>& expected, con
 
 /// Fails the test case unless every element is close; by default relative to the largest expected element, at least 1.
 template <class T>
-void check_close(const Tensor<T>& got, const Tensor<double>& expected, double factor = 16, const Tensor<double>& scale = {}) {
+void check_close(const Tensor<T>& got, const Tensor<double>& expected, double factor = 16,
+                 const Tensor<double>& scale = {}) {
     double largest = 1;
     for (const double e : expected) largest = std::max(largest, std::abs(e));
     const std::string text =

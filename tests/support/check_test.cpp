@@ -9,8 +9,11 @@ TEST_CASE("difference: NaN, infinity and a wrong shape never pass") {
     const auto scale = Tensor<double>::scalar(1);
     const auto expected = Tensor<double>::from({2}, {1, 2});
     CHECK(difference(Tensor<float>::from({2}, {1, 2}), expected, scale, 4).empty());
-    CHECK_FALSE(difference(Tensor<float>::from({2}, {1, std::numeric_limits<float>::quiet_NaN()}), expected, scale, 1e30).empty());
-    CHECK_FALSE(difference(Tensor<float>::from({2}, {std::numeric_limits<float>::infinity(), 2}), expected, scale, 1e30).empty());
+    CHECK_FALSE(
+        difference(Tensor<float>::from({2}, {1, std::numeric_limits<float>::quiet_NaN()}), expected, scale, 1e30)
+            .empty());
+    CHECK_FALSE(difference(Tensor<float>::from({2}, {std::numeric_limits<float>::infinity(), 2}), expected, scale, 1e30)
+                    .empty());
     CHECK_FALSE(difference(Tensor<float>::from({1, 2}, {1, 2}), expected, scale, 4).empty());
     CHECK_FALSE(difference(Tensor<float>::from({2}, {1, 2.001f}), expected, scale, 4).empty());
     const auto nan = Tensor<double>::from({2}, {1, std::numeric_limits<double>::quiet_NaN()});

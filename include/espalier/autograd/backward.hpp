@@ -24,7 +24,8 @@ template <class T> std::vector<std::shared_ptr<Node<T>>> topological_order(const
 }
 
 template <class T> void Var<T>::backward(const Tensor<T>& dy) const {
-    expect<StateError>(needs_grad(), "backward: expected a value that depends on a parameter, got one that was not recorded");
+    expect<StateError>(needs_grad(),
+                       "backward: expected a value that depends on a parameter, got one that was not recorded");
     const auto order = topological_order(node());
     node()->add_grad(dy);
     for (auto it = order.rbegin(); it != order.rend(); ++it) {

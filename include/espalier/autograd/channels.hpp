@@ -23,17 +23,17 @@ struct ChannelLink {
     int operand, axis;
     int other, other_axis;
     Index begin = 0, other_begin = 0;
-    Index count = -1;  ///< -1: all entries of the operand's axis
-    Index period = -1; ///< -1: no repetition
+    Index count = -1;                      ///< -1: all entries of the operand's axis
+    Index period = -1;                     ///< -1: no repetition
     ChannelRole role = ChannelRole::rides; ///< of the operand's axis, where the operand is a parameter
-    bool joined = false; ///< a residual join: an indexed join may break this link (see ops/join.hpp)
+    bool joined = false;                   ///< a residual join: an indexed join may break this link (see ops/join.hpp)
 };
 
 /// How channels pass through an op: the fourth thing that every op states, beside contract, forward and backward.
 ///
-/// The channel axis of an activation is its last. Pruning reads these rules off the recorded graph (`pruning/groups.hpp`)
-/// and needs to know nothing else about ops. A default-constructed rule says nothing: channels that reach such an op are
-/// blocked, and the reason names it.
+/// The channel axis of an activation is its last. Pruning reads these rules off the recorded graph
+/// (`pruning/groups.hpp`) and needs to know nothing else about ops. A default-constructed rule says nothing: channels
+/// that reach such an op are blocked, and the reason names it.
 class ChannelRule {
 public:
     static constexpr int output = -1;

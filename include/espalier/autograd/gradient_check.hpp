@@ -18,8 +18,8 @@ struct GradientCheck {
 
 /// Compares the gradients of `f` with central differences, in double, at every element of every input.
 ///
-/// `f` takes `std::vector<Var<double>>&` and returns a `Var<double>` of any shape, which is contracted with a fixed random
-/// cotangent. The step is cbrt(eps) * max(1, |x|), where truncation and rounding balance. An element passes when
+/// `f` takes `std::vector<Var<double>>&` and returns a `Var<double>` of any shape, which is contracted with a fixed
+/// random cotangent. The step is cbrt(eps) * max(1, |x|), where truncation and rounding balance. An element passes when
 /// |a - n| <= 1e-9 * scale + 1e-6 * max(|a|, |n|), `scale` being the sum of the absolute contracted terms, at least 1.
 /// Also checks that the inputs are unchanged and that a second backward doubles the gradient.
 /// Inputs of functions with kinks must stay ten steps away from them.
@@ -67,7 +67,8 @@ template <class F> GradientCheck check_gradients(F&& f, const std::vector<Tensor
             const double allowed = 1e-9 * scale + 1e-6 * std::max(std::abs(analytic), std::abs(numeric));
             const double error = std::abs(analytic - numeric);
             if (!(error <= allowed))
-                result.failure = join_text("expected ", numeric, ", got ", analytic, " at ", where, " (allowed ", allowed, ")");
+                result.failure =
+                    join_text("expected ", numeric, ", got ", analytic, " at ", where, " (allowed ", allowed, ")");
             result.worst = std::max(result.worst, error / allowed);
         }
     }

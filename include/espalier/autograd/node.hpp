@@ -56,8 +56,10 @@ public:
 
     /// Adds g to the gradient; a value used twice gets the sum. @throws ShapeError if g has not the value's shape
     void add_grad(const Tensor<T>& g) {
-        if (!grad_.defined() && is_leaf() && wants_grad_) add_grad(g.clone()); // g may be shared with other gradients
-        else add(g, false);
+        if (!grad_.defined() && is_leaf() && wants_grad_)
+            add_grad(g.clone()); // g may be shared with other gradients
+        else
+            add(g, false);
     }
     void add_grad(Tensor<T>&& g) { add(g, true); }
 

@@ -94,8 +94,9 @@ template <class T> Var<T> parameter(Tensor<T> value) { return Var<T>(std::move(v
 
 /// Makes the result of an op: `y` with its place in the graph.
 ///
-/// `backward(dy, input)` adds to `input[i]` the gradient of operand i. It captures, by value, what it reads and no more:
-/// what it does not capture is free to go. Nothing is recorded under `NoGrad` or when no operand needs a gradient.
+/// `backward(dy, input)` adds to `input[i]` the gradient of operand i. It captures, by value, what it reads and no
+/// more: what it does not capture is free to go. Nothing is recorded under `NoGrad` or when no operand needs a
+/// gradient.
 template <class T>
 Var<T> record(const char* op, Tensor<T> y, const std::vector<Var<T>>& operands, ChannelRule rule,
               typename Node<T>::Backward backward) {

@@ -36,16 +36,15 @@ inline std::string to_text(std::string_view text) { return std::string(text); }
 inline std::string to_text(const char* text) { return text; }
 inline std::string to_text(const std::string& text) { return text; }
 template <class N>
-    requires std::is_arithmetic_v<N>
-std::string to_text(N number) {
-    if constexpr (std::is_floating_point_v<N>) {
-        char buffer[32];
-        std::snprintf(buffer, sizeof buffer, "%g", static_cast<double>(number));
-        return buffer;
-    } else {
-        return std::to_string(number);
+    requires std::is_arithmetic_v<N> std::string to_text(N number) {
+        if constexpr (std::is_floating_point_v<N>) {
+            char buffer[32];
+            std::snprintf(buffer, sizeof buffer, "%g", static_cast<double>(number));
+            return buffer;
+        } else {
+            return std::to_string(number);
+        }
     }
-}
 template <class V> std::string to_text(const std::vector<V>& values) {
     std::string text = "[";
     for (std::size_t i = 0; i < values.size(); ++i) text += (i ? "," : "") + to_text(values[i]);
@@ -53,7 +52,9 @@ template <class V> std::string to_text(const std::vector<V>& values) {
 }
 
 /// The parts one after the other, each through `to_text`.
-template <class... Parts> std::string join_text(const Parts&... parts) { return (std::string() + ... + to_text(parts)); }
+template <class... Parts> std::string join_text(const Parts&... parts) {
+    return (std::string() + ... + to_text(parts));
+}
 
 /// Throws `E` with the joined parts unless the condition holds; the text is built only on failure.
 template <class E = ShapeError, class... Parts> void expect(bool condition, const Parts&... parts) {

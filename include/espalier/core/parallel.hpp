@@ -31,7 +31,8 @@ inline void set_threads(int count) { detail::thread_limit() = std::max(0, count)
 
 /// Calls `body(i)` for each i in [0, count), in parallel, in no particular order.
 ///
-/// What `body` writes must not depend on that order. An exception of any call is thrown again here after all have ended.
+/// What `body` writes must not depend on that order. An exception of any call is thrown again here after all have
+/// ended.
 template <class Body> void parallel_for(Index count, const Body& body) {
 #if ESPALIER_OPENMP
     if (const int workers = static_cast<int>(std::min<Index>(threads(), count)); workers > 1 && !omp_in_parallel()) {

@@ -47,7 +47,9 @@ public:
         return order;
     }
     /// A stream derived from this one, for instance one an epoch or one a sample.
-    Random substream(std::uint64_t number) const { return {seed_, both(number).second ^ (stream_ * 0x9E3779B97F4A7C15u)}; }
+    Random substream(std::uint64_t number) const {
+        return {seed_, both(number).second ^ (stream_ * 0x9E3779B97F4A7C15u)};
+    }
 
     /// FNV-1a of a text, used to name streams.
     static constexpr std::uint64_t hash(std::string_view text) {

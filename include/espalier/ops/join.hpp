@@ -4,4 +4,4 @@
 
 namespace espalier::inline ESPALIER_BACKEND {
 template <class T> struct JoinState {};
-}
+} // namespace espalier::inline ESPALIER_BACKEND

@@ -17,8 +17,8 @@ template <class F> decltype(auto) dispatch(Device, F&& f) { return f(Cpu{}); }
 
 /// Which kernels of convolutions and products run.
 ///
-/// `fast` may regroup sums. `fixed_order` adds the terms of each output one by one, taps first to last, channels first to
-/// last, so that leaving out a term that is exactly zero changes no bit: pruning certificates are checked on it.
+/// `fast` may regroup sums. `fixed_order` adds the terms of each output one by one, taps first to last, channels first
+/// to last, so that leaving out a term that is exactly zero changes no bit: pruning certificates are checked on it.
 enum class Path { fast, fixed_order };
 
 namespace detail {

@@ -43,7 +43,8 @@ public:
         if (void* const block = std::aligned_alloc(alignment, size)) return block;
         const std::lock_guard lock(mutex_);
         in_use_ -= size;
-        throw Error(join_text("MemoryPool: expected room for ", size, " bytes, got none with ", in_use_, " bytes in use"));
+        throw Error(
+            join_text("MemoryPool: expected room for ", size, " bytes, got none with ", in_use_, " bytes in use"));
     }
     /// Returns a block that `take(bytes)` gave.
     void give_back(void* block, std::size_t bytes) noexcept {
@@ -53,7 +54,9 @@ public:
         try {
             free_[size].push_back(block);
             cached_ += size;
-        } catch (...) { std::free(block); }
+        } catch (...) {
+            std::free(block);
+        }
     }
     /// Hands all unused blocks back to the system.
     void release_cached() {

@@ -11,8 +11,8 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// A dense row-major array of T with shared memory.
 ///
-/// Copying a tensor copies the handle; `clone()` copies the elements. `reshape` and `rows` are views of the same memory.
-/// A default-constructed tensor is undefined: it has no memory, and `defined()` is false.
+/// Copying a tensor copies the handle; `clone()` copies the elements. `reshape` and `rows` are views of the same
+/// memory. A default-constructed tensor is undefined: it has no memory, and `defined()` is false.
 template <class T> class Tensor {
 public:
     Tensor() = default;
@@ -79,8 +79,10 @@ public:
         int open = -1;
         Index known = 1;
         for (int axis = 0; axis < shape.rank(); ++axis) {
-            if (shape[axis] == -1 && open < 0) open = axis;
-            else known *= shape[axis];
+            if (shape[axis] == -1 && open < 0)
+                open = axis;
+            else
+                known *= shape[axis];
         }
         const Shape asked = shape;
         if (open >= 0 && known > 0) shape[open] = size() / known;
@@ -92,8 +94,9 @@ public:
     }
     /// Entries [begin, end) of the first axis. Shares memory.
     Tensor rows(Index begin, Index end) const {
-        expect(rank() > 0 && 0 <= begin && begin <= end && end <= shape_[0], "Tensor::rows: expected 0 <= begin <= end <= ",
-               rank() > 0 ? shape_[0] : 0, " for ", shape_, ", got ", begin, " and ", end);
+        expect(rank() > 0 && 0 <= begin && begin <= end && end <= shape_[0],
+               "Tensor::rows: expected 0 <= begin <= end <= ", rank() > 0 ? shape_[0] : 0, " for ", shape_, ", got ",
+               begin, " and ", end);
         Tensor view = *this;
         view.shape_[0] = end - begin;
         view.data_ += begin * shape_.product(1, rank());
@@ -144,8 +147,12 @@ template <int R> std::array<Index, R> extents(const Shape& shape) {
 } // namespace detail
 
 /// A kernel's view of a tensor of rank R. @throws ShapeError for another rank
-template <int R, class T> View<const T, R> view(const Tensor<T>& x) { return {x.data(), detail::extents<R>(x.shape())}; }
-template <int R, class T> View<T, R> mutable_view(Tensor<T>& x) { return {x.mutable_data(), detail::extents<R>(x.shape())}; }
+template <int R, class T> View<const T, R> view(const Tensor<T>& x) {
+    return {x.data(), detail::extents<R>(x.shape())};
+}
+template <int R, class T> View<T, R> mutable_view(Tensor<T>& x) {
+    return {x.mutable_data(), detail::extents<R>(x.shape())};
+}
 
 /// All elements as one row of x.size().
 template <class T> View<const T, 1> flat(const Tensor<T>& x) { return {x.data(), {x.size()}}; }

@@ -32,9 +32,7 @@ public:
     /// Element at the given indices, unchecked.
     template <class... I>
         requires(sizeof...(I) == R)
-    T& operator()(I... indices) const {
-        return *at(indices...);
-    }
+    T& operator()(I... indices) const { return *at(indices...); }
     /// Address of the element at the given leading indices; missing ones are 0.
     template <class... I>
         requires(sizeof...(I) <= R)
@@ -45,11 +43,7 @@ public:
         return p;
     }
 
-    operator View<const T, R>() const
-        requires(!std::is_const_v<T>)
-    {
-        return {data_, extents_, strides_};
-    }
+    operator View<const T, R>() const requires(!std::is_const_v<T>) { return {data_, extents_, strides_}; }
 
 private:
     T* data_;
