@@ -1,11 +1,15 @@
 #pragma once
 
-#include <espalier/autograd/var.hpp>
+#include <espalier/autograd/node.hpp>
 
+#include <memory>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
 
+/// Every node that `root` depends on, itself last: inputs before the ops that use them, each once, without recursion.
 template <class T> std::vector<std::shared_ptr<Node<T>>> topological_order(const std::shared_ptr<Node<T>>& root) {
     std::vector<std::shared_ptr<Node<T>>> order;
     std::unordered_set<const Node<T>*> seen{root.get()};
@@ -23,11 +27,11 @@ template <class T> std::vector<std::shared_ptr<Node<T>>> topological_order(const
     return order;
 }
 
-template <class T> void Var<T>::backward(const Tensor<T>& dy) const {
-    expect<StateError>(needs_grad(),
-                       "backward: expected a value that depends on a parameter, got one that was not recorded");
-    const auto order = topological_order(node());
-    node()->add_grad(dy);
+/// Gives `root` the gradient `dy` and lets it flow back to the leaves: each op runs its backward once, after all ops
+/// that used its result.
+template <class T> void propagate(const std::shared_ptr<Node<T>>& root, const Tensor<T>& dy) {
+    const auto order = topological_order(root);
+    root->add_grad(dy);
     for (auto it = order.rbegin(); it != order.rend(); ++it) {
         Node<T>& visited = **it;
         if (!visited.backward || !visited.grad().defined()) continue;

@@ -10,9 +10,13 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// What an axis of a parameter does to the channel it is indexed by.
 enum class ChannelRole {
-    makes, ///< its slices produce the channel: the filter axis of a convolution's weight
-    rides, ///< its entries go with the channel: scale, shift and running statistics of batch norm
-    eats,  ///< its slices consume the channel: the input axis of the next weight
+    makes,    ///< its slices produce the channel: the filter axis of a convolution's weight
+    scales,   ///< batch norm's gamma
+    shifts,   ///< batch norm's beta, a bias: added to the channel
+    mean,     ///< running mean
+    variance, ///< running variance
+    rides,    ///< anything else that is one entry a channel
+    eats,     ///< its slices consume the channel: the input axis of the next weight
 };
 
 /// One statement of a channel rule: entries of an axis of one operand are the same channels as entries of another's.
@@ -82,8 +86,10 @@ public:
         return std::move(*this);
     }
     /// A parameter's axis rides along with the channels of the output.
-    ChannelRule&& ride(int operand, int axis = 0) && {
-        links_.push_back({operand, axis, output, -1});
+    ChannelRule&& ride(int operand, int axis = 0, ChannelRole role = ChannelRole::rides) && {
+        ChannelLink link{operand, axis, output, -1};
+        link.role = role;
+        links_.push_back(link);
         return std::move(*this);
     }
     /// A parameter's axis eats the channels of another operand.

@@ -1,8 +1,9 @@
 #pragma once
 
-#include <espalier/autograd/node.hpp>
+#include <espalier/autograd/backward.hpp>
 
 #include <memory>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -77,7 +78,11 @@ public:
         backward(Tensor<T>::full(shape(), T(1), device()));
     }
     /// As above for a value of any shape, with dy [like the value] as its gradient.
-    void backward(const Tensor<T>& dy) const;
+    void backward(const Tensor<T>& dy) const {
+        expect<StateError>(needs_grad(),
+                           "backward: expected a value that depends on a parameter, got one that was not recorded");
+        propagate(node(), dy);
+    }
 
     const std::shared_ptr<Node<T>>& node() const { return state_->node; }
 
@@ -91,6 +96,32 @@ private:
 
 /// A leaf that wants a gradient.
 template <class T> Var<T> parameter(Tensor<T> value) { return Var<T>(std::move(value), Gradient::wanted); }
+
+/// Keeps the value of every node that ops of this thread record until the end of the scope: for looking into a network.
+template <class T> class KeepValues {
+public:
+    KeepValues() : previous_(std::exchange(current(), this)) {}
+    ~KeepValues() { current() = previous_; }
+    KeepValues(const KeepValues&) = delete;
+    KeepValues& operator=(const KeepValues&) = delete;
+
+    /// Value of a node recorded in this scope. @throws StateError if it was not
+    const Tensor<T>& of(const Node<T>* node) const {
+        const auto it = values_.find(node);
+        expect<StateError>(it != values_.end(), "KeepValues: expected a node recorded in this scope, got ", node->op);
+        return it->second;
+    }
+    void keep(const Node<T>* node, const Tensor<T>& value) { values_.emplace(node, value); }
+    /// The innermost scope of this thread, or null.
+    static KeepValues*& current() {
+        thread_local KeepValues* scope = nullptr;
+        return scope;
+    }
+
+private:
+    KeepValues* previous_;
+    std::unordered_map<const Node<T>*, Tensor<T>> values_;
+};
 
 /// Makes the result of an op: `y` with its place in the graph.
 ///
@@ -108,12 +139,8 @@ Var<T> record(const char* op, Tensor<T> y, const std::vector<Var<T>>& operands, 
     node->rule = std::move(rule);
     node->backward = std::move(backward);
     for (const Var<T>& operand : operands) node->inputs.push_back(operand.node());
+    if (auto* const scope = KeepValues<T>::current()) scope->keep(node.get(), y);
     return Var<T>(std::move(y), std::move(node));
 }
 
-/// Every node that `root` depends on, itself last: inputs before the ops that use them, each once, without recursion.
-template <class T> std::vector<std::shared_ptr<Node<T>>> topological_order(const std::shared_ptr<Node<T>>& root);
-
 } // namespace espalier::inline ESPALIER_BACKEND
-
-#include <espalier/autograd/backward.hpp>

@@ -1,7 +1,167 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/ops/fused_activation.hpp>
+
+#include <memory>
+#include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
-template <class T> struct JoinState {};
+
+/// What a residual join remembers: which channels of the stream its branch is added into.
+///
+/// Dense (`constant` is empty): branch and stream have the same C channels. Indexed, after surgery removed filters from
+/// the branch's end: branch channel j is added into stream channel `kept[j]`, and every other stream channel c gets
+/// `constant[c]`, the value that the removed filter's batch-norm shift had added at every pixel.
+template <class T> struct JoinState {
+    std::vector<Index> kept;
+    Var<T> constant =
+        parameter(Tensor<T>::zeros({0})); ///< [0], or [C] when indexed; entries of kept channels are unused
+
+    bool indexed() const { return constant.size() > 0; }
+};
+
+namespace kernels {
+
+// stream, y, dy: [M,C] with M pixels; branch: [M,J]; kept: [J]; constant: [C].  One range of pixels a thread.
+inline constexpr Index join_grain = 512;
+
+template <class T, class Write>
+void join_pixels(View<const T, 2> stream, View<const T, 2> branch, const std::vector<Index>& kept,
+                 View<const T, 1> constant, const Write& write) {
+    parallel_ranges(stream.size(0), join_grain, [&](Index begin, Index end) {
+        const Index C = stream.size(1), J = branch.size(1);
+        std::vector<T> added(constant.data(), constant.data() + constant.size()); // what a pixel gets, all C channels
+        for (Index m = begin; m < end; ++m) {
+            const T* addend = branch.at(m);
+            if (!added.empty()) {
+                for (Index j = 0; j < J; ++j)
+                    added[static_cast<std::size_t>(kept[static_cast<std::size_t>(j)])] = addend[j];
+                addend = added.data();
+            }
+            write(m, C, stream.at(m), addend);
+        }
+    });
+}
+
+/// y = activation(stream + branch at kept, constant elsewhere); an empty constant means that J = C and nothing is
+/// absent.
+template <class T>
+void join(Cpu, View<const T, 2> stream, View<const T, 2> branch, const std::vector<Index>& kept,
+          View<const T, 1> constant, Activation activation, View<T, 2> y) {
+    if (activation == Activation::relu)
+        join_pixels(stream, branch, kept, constant, [=](Index m, Index C, const T* a, const T* b) {
+            T* const to = y.at(m);
+            for (Index c = 0; c < C; ++c) to[c] = a[c] + b[c] > 0 ? a[c] + b[c] : T(0);
+        });
+    else
+        join_pixels(stream, branch, kept, constant, [=](Index m, Index C, const T* a, const T* b) {
+            T* const to = y.at(m);
+            for (Index c = 0; c < C; ++c) to[c] = a[c] + b[c];
+        });
+}
+
+/// ds = dy where y > 0, else 0: the gradient behind a fused relu.
+template <class T> void relu_gradient(Cpu, View<const T, 1> dy, View<const T, 1> y, View<T, 1> ds) {
+    parallel_ranges(dy.size(), elementwise_grain, [&](Index begin, Index end) {
+        const T *const from = dy.data(), *const out = y.data();
+        T* const to = ds.data();
+        for (Index i = begin; i < end; ++i) to[i] = out[i] > 0 ? from[i] : T(0);
+    });
+}
+
+/// db[m,j] = ds[m,kept[j]]
+template <class T> void join_gather(Cpu, View<const T, 2> ds, const std::vector<Index>& kept, View<T, 2> db) {
+    parallel_ranges(ds.size(0), join_grain, [&](Index begin, Index end) {
+        for (Index m = begin; m < end; ++m)
+            for (Index j = 0; j < db.size(1); ++j) db(m, j) = ds(m, kept[static_cast<std::size_t>(j)]);
+    });
+}
+
+/// dk[c] = sum over m of ds[m,c] where `absent[c]`, else 0; in double, pixel after pixel.
+template <class T>
+void join_constant_gradient(Cpu, View<const T, 2> ds, const std::vector<char>& absent, View<T, 1> dk) {
+    parallel_for(ds.size(1), [&](Index c) {
+        double sum = 0;
+        if (absent[static_cast<std::size_t>(c)])
+            for (Index m = 0; m < ds.size(0); ++m) sum += static_cast<double>(ds(m, c));
+        dk(c) = static_cast<T>(sum);
+    });
+}
+
+} // namespace kernels
+
+/// The end of a residual block: y = activation(stream + branch), where an indexed branch may have fewer channels.
+///
+/// stream, y [..,C]; branch [..,C], or [..,J] added into channels `state->kept` of an indexed join, whose other
+/// channels get `state->constant`. ds = dy * (y > 0) with relu, else dy; dbranch[..,j] = ds[..,kept[j]]; dconstant[c] =
+/// sum of ds over pixels for absent channels. Channel rule: a joined link, which surgery may break (docs/surgery.md).
+/// @throws ShapeError  if the shapes do not fit each other or the state
+template <class T>
+Var<T> join(const Var<T>& stream, const Var<T>& branch, const std::shared_ptr<JoinState<T>>& state,
+            Activation activation = Activation::none) {
+    const Index C = stream.size(-1), J = branch.size(-1);
+    const bool indexed = state->indexed();
+    const std::vector<Index> kept = indexed ? state->kept : std::vector<Index>{};
+    Shape leading = branch.shape();
+    leading[-1] = C;
+    expect(leading == stream.shape(), "join: expected a branch ", stream.shape(), " in all axes but the last, got ",
+           branch.shape());
+    expect(indexed ? static_cast<Index>(kept.size()) == J && state->constant.size() == C : J == C,
+           "join: expected a branch of ", indexed ? static_cast<Index>(kept.size()) : C, " channels and a stream of ",
+           indexed ? state->constant.size() : C, ", got ", J, " and ", C);
+    std::vector<char> absent(static_cast<std::size_t>(indexed ? C : 0), 1);
+    for (const Index c : kept) {
+        expect(0 <= c && c < C, "join: expected kept channels below ", C, ", got ", c);
+        absent[static_cast<std::size_t>(c)] = 0;
+    }
+
+    Tensor<T> y = empty_like(stream.value());
+    dispatch(stream.device(), [&](auto on) {
+        kernels::join(on, pixels(stream.value()), pixels(branch.value()), kept, flat(state->constant.value()),
+                      activation, mutable_pixels(y));
+    });
+
+    ChannelRule rule = ChannelRule::declared().pass(0).ride(2, 0, ChannelRole::shifts);
+    if (!indexed) rule = std::move(rule).join(1);
+    for (Index j = 0; j < static_cast<Index>(kept.size()); ++j)
+        rule = std::move(rule).link({.operand = 1,
+                                     .axis = -1,
+                                     .other = ChannelRule::output,
+                                     .other_axis = -1,
+                                     .begin = j,
+                                     .other_begin = kept[static_cast<std::size_t>(j)],
+                                     .count = 1,
+                                     .joined = true});
+    const Tensor<T> output = activation == Activation::relu ? y : Tensor<T>();
+    Var<T> result = record<T>(
+        "join", y, {stream, branch, state->constant}, std::move(rule),
+        [output, kept, absent, indexed, J](const Tensor<T>& dy, const Inputs<T>& input) {
+            Tensor<T> ds = dy;
+            if (output.defined()) {
+                ds = empty_like(dy);
+                dispatch(dy.device(),
+                         [&](auto on) { kernels::relu_gradient(on, flat(dy), flat(output), mutable_flat(ds)); });
+            }
+            input[0].add_grad(ds);
+            if (!indexed) return input[1].add_grad(ds);
+            if (input[1].needs_grad()) {
+                Shape shape = ds.shape();
+                shape[-1] = J;
+                Tensor<T> db(shape, ds.device());
+                dispatch(ds.device(), [&](auto on) { kernels::join_gather(on, pixels(ds), kept, mutable_pixels(db)); });
+                input[1].add_grad(std::move(db));
+            }
+            if (input[2].needs_grad()) {
+                Tensor<T> dk({ds.size(-1)}, ds.device());
+                dispatch(ds.device(), [&](auto on) {
+                    kernels::join_constant_gradient(on, pixels(ds), absent, mutable_view<1>(dk));
+                });
+                input[2].add_grad(std::move(dk));
+            }
+        });
+    if (result.needs_grad()) result.node()->join = state;
+    return result;
+}
+
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,0 +1,14 @@
+# cmake --install: the headers, and a package that find_package(espalier) finds.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/espalier)
+
+install(TARGETS espalier EXPORT espalier-targets FILE_SET HEADERS)
+install(EXPORT espalier-targets NAMESPACE espalier:: DESTINATION ${package_dir})
+
+configure_package_config_file(cmake/espalier-config.cmake.in ${PROJECT_BINARY_DIR}/espalier-config.cmake
+                              INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/espalier-config-version.cmake COMPATIBILITY SameMinorVersion
+                                 ARCH_INDEPENDENT)
+install(FILES ${PROJECT_BINARY_DIR}/espalier-config.cmake ${PROJECT_BINARY_DIR}/espalier-config-version.cmake
+              cmake/FindRandom123.cmake DESTINATION ${package_dir})

@@ -1,0 +1,264 @@
+#pragma once
+
+#include <espalier/cpu/microkernel.hpp>
+#include <espalier/cpu/workers.hpp>
+#include <espalier/tensor/tensor.hpp>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+// Gathered products: each output pixel is a sum over taps of input pixels times a matrix. A convolution is one, so are
+// its gradient with respect to the input, and a matrix product (one tap).
+
+namespace espalier::inline ESPALIER_BACKEND {
+namespace kernels {
+
+/// One tap along an axis: output number i reads input pixel i * scale + offset with the weights at `place`.
+struct Tap {
+    Index offset, place;
+};
+
+/// Every `step`-th pixel of an output axis from `first`: pixels that share their taps, in order of offset.
+struct Phase {
+    Index first, step, count, scale;
+    std::vector<Tap> taps;
+
+    Index low() const { return taps.empty() ? 0 : taps.front().offset; }
+    Index high() const { return taps.empty() ? 0 : taps.back().offset; }
+    /// Input pixels from the first that output number 0 reads to the last that output number `outputs` - 1 reads.
+    Index span(Index outputs) const { return (outputs - 1) * scale + high() - low() + 1; }
+    /// Whether a tap of output number i lies within an input of `extent` pixels.
+    bool inside(Index i, const Tap& tap, Index extent) const {
+        return i * scale + tap.offset >= 0 && i * scale + tap.offset < extent;
+    }
+    /// Pairs of an output and a tap that lies inside.
+    Index inside(Index extent) const {
+        Index pairs = 0;
+        for (Index i = 0; i < count; ++i)
+            for (const Tap& tap : taps) pairs += inside(i, tap, extent);
+        return pairs;
+    }
+};
+
+/// How the pixels of one row phase and one column phase are computed.
+///
+/// By rows: a band is some rows of one image or some whole images, read in place if no tap leaves the input and from a
+/// zero-padded copy otherwise. By position: a band is some images; the pixels of a tile are the same position of
+/// several images, so that taps outside the input are left out: on small maps that is half of the work.
+struct GatherPart {
+    enum class Order { rows, positions };
+
+    Phase rows, columns;
+    Order order = Order::rows;
+    bool copies = false;          ///< by rows: the input is copied into a padded window
+    Index images = 1, height = 1; ///< of a band
+    std::vector<Index> x_at, y_at; ///< where the pixels of a tile lie, from the first pixel of the band
+    std::vector<Run> runs;
+    std::vector<std::size_t> ends; ///< by position: where the runs of each position end
+
+    Index bands(Index batch) const {
+        return (batch + images - 1) / images * ((rows.count + height - 1) / height);
+    }
+};
+
+/// What to compute in which order, worked out from shapes alone.
+struct GatherPlan {
+    Index panel_rows = 0; ///< taps times input channels
+    Index panel = 0;      ///< elements of the packed weights
+    Index window = 0;     ///< elements of scratch of one worker
+    std::vector<GatherPart> parts;
+
+    Index scratch() const { return panel + threads() * window; }
+};
+
+} // namespace kernels
+
+namespace detail {
+
+/// Bytes of input in a band: half of a common second-level cache, the other half is for weights and output.
+inline constexpr Index band_bytes = 128 * 1024;
+
+/// Appends the runs of one row of taps, neighbours in both input and panel becoming one run.
+inline void append_run(std::vector<kernels::Run>& runs, std::size_t first, const kernels::Run& run) {
+    if (runs.size() > first && runs.back().from + runs.back().count == run.from &&
+        runs.back().row + runs.back().count == run.row)
+        runs.back().count += run.count;
+    else
+        runs.push_back(run);
+}
+
+template <class T>
+void plan_rows(kernels::GatherPart& part, Index taps_across, const View<const T, 4>& x, const View<T, 4>& y) {
+    const auto &rows = part.rows, &columns = part.columns;
+    const Index channels = x.size(3), width = columns.span(columns.count);
+    part.copies = rows.low() < 0 || columns.low() < 0 || rows.low() + rows.span(rows.count) > x.size(1) ||
+                  columns.low() + width > x.size(2);
+    const Index pixel = part.copies ? channels : x.stride(2), row = part.copies ? width * channels : x.stride(1);
+    const Index image = part.copies ? rows.span(rows.count) * row : x.stride(0);
+
+    const Index budget = band_bytes / static_cast<Index>(sizeof(T)), row_size = std::max<Index>(1, width * channels);
+    const Index image_size = rows.span(rows.count) * row_size;
+    part.images = std::clamp<Index>(budget / image_size, 1, std::max<Index>(1, x.size(0)));
+    part.height = image_size <= budget
+                      ? rows.count
+                      : std::clamp<Index>((budget / row_size - (rows.span(1) - 1)) / rows.scale, 1, rows.count);
+    for (Index n = 0; n < part.images; ++n)
+        for (Index i = 0; i < part.height; ++i)
+            for (Index j = 0; j < columns.count; ++j) {
+                part.x_at.push_back(n * image + i * rows.scale * row + j * columns.scale * pixel);
+                part.y_at.push_back(n * y.stride(0) + i * rows.step * y.stride(1) + j * columns.step * y.stride(2));
+            }
+    for (const auto& r : rows.taps)
+        for (const auto& s : columns.taps) {
+            const Index from = (r.offset - rows.low()) * row + (s.offset - columns.low()) * pixel;
+            const Index place = (r.place * taps_across + s.place) * channels;
+            if (pixel == channels && x.stride(3) == 1)
+                append_run(part.runs, 0, {from, place, channels});
+            else
+                part.runs.push_back({from, place, channels});
+        }
+}
+
+template <class T>
+void plan_positions(kernels::GatherPart& part, Index taps_across, const View<const T, 4>& x, const View<T, 4>& y) {
+    const Index channels = x.size(3), batch = x.size(0);
+    const Index image_size = std::max<Index>(1, x.size(1) * x.size(2) * channels);
+    const Index most = std::max<Index>(6, band_bytes / static_cast<Index>(sizeof(T)) / image_size);
+    const Index groups = (batch + most - 1) / most; // of nearly equal size
+    part.images = groups ? (batch + groups - 1) / groups : 1;
+    part.height = part.rows.count;
+    for (Index n = 0; n < part.images; ++n) {
+        part.x_at.push_back(n * x.stride(0));
+        part.y_at.push_back(n * y.stride(0));
+    }
+    for (Index i = 0; i < part.rows.count; ++i)
+        for (Index j = 0; j < part.columns.count; ++j) {
+            const std::size_t first = part.runs.size();
+            for (const auto& r : part.rows.taps)
+                for (const auto& s : part.columns.taps) {
+                    if (!part.rows.inside(i, r, x.size(1)) || !part.columns.inside(j, s, x.size(2))) continue;
+                    const kernels::Run run{(i * part.rows.scale + r.offset) * x.stride(1) +
+                                               (j * part.columns.scale + s.offset) * x.stride(2),
+                                           (r.place * taps_across + s.place) * channels, channels};
+                    if (x.stride(2) == channels && x.stride(3) == 1)
+                        append_run(part.runs, first, run);
+                    else
+                        part.runs.push_back(run);
+                }
+            part.ends.push_back(part.runs.size());
+        }
+}
+
+} // namespace detail
+
+namespace kernels {
+
+/// The plan for x [N,H,W,C] to y [N,P,Q,K] with the given phases of rows and columns and `taps` = {down, across} taps.
+template <class T>
+GatherPlan gather_plan(View<const T, 4> x, View<T, 4> y, const std::vector<Phase>& rows,
+                       const std::vector<Phase>& columns, std::pair<Index, Index> taps) {
+    GatherPlan plan;
+    plan.panel_rows = taps.first * taps.second * x.size(3);
+    plan.panel = panel_size<T>(plan.panel_rows, y.size(3));
+    for (const Phase& r : rows)
+        for (const Phase& c : columns) {
+            if (r.count == 0 || c.count == 0) continue;
+            GatherPart part;
+            part.rows = r;
+            part.columns = c;
+            const auto all = static_cast<double>(r.count * c.count) * static_cast<double>(r.taps.size() * c.taps.size());
+            const auto inside = static_cast<double>(r.inside(x.size(1)) * c.inside(x.size(2)));
+            // Positions walk over several images at once, which is worth a tenth of the products and four images.
+            part.order = inside < 0.9 * all && x.size(0) >= 4 ? GatherPart::Order::positions : GatherPart::Order::rows;
+            if (part.order == GatherPart::Order::positions)
+                detail::plan_positions(part, taps.second, x, y);
+            else
+                detail::plan_rows(part, taps.second, x, y);
+            if (part.copies)
+                plan.window = std::max(plan.window,
+                                       part.images * r.span(part.height) * c.span(c.count) * x.size(3));
+            plan.parts.push_back(std::move(part));
+        }
+    return plan;
+}
+
+/// Copies input rows [top, top + height) and columns [left, left + width) of images [begin, end) into a window
+/// [images, height, width, C]; what lies outside the input is zero.
+template <class T>
+void copy_window(View<const T, 4> x, Index begin, Index end, Index top, Index height, Index left, Index width, T* to) {
+    const Index channels = x.size(3), row = width * channels;
+    const Index first = std::clamp<Index>(-left, 0, width), last = std::clamp(x.size(2) - left, first, width);
+    for (Index n = begin; n < end; ++n)
+        for (Index h = top; h < top + height; ++h, to += row) {
+            if (h < 0 || h >= x.size(1)) {
+                std::fill_n(to, row, T(0));
+                continue;
+            }
+            std::fill_n(to, first * channels, T(0));
+            if (x.stride(2) == channels && x.stride(3) == 1)
+                std::copy_n(x.at(n, h, left + first), (last - first) * channels, to + first * channels);
+            else
+                for (Index v = first; v < last; ++v)
+                    for (Index c = 0; c < channels; ++c) to[v * channels + c] = x(n, h, left + v, c);
+            std::fill(to + last * channels, to + row, T(0));
+        }
+}
+
+/// y[n, p, q, k] = b[k] + sum over taps and c of x[n, row, column, c] * panel[tap, c][k], by a plan; b may be empty.
+///
+/// One item is a band of pixels and a chunk of output channels; no sum is shared between items.
+/// @param scratch  plan.scratch() elements, the first plan.panel of them the packed weights
+template <class T>
+void gather(Cpu, const GatherPlan& plan, View<const T, 4> x, View<const T, 1> b, View<T, 1> scratch, View<T, 4> y) {
+    const Index columns = y.size(3), blocks = panel_blocks<T>(columns);
+    for (const GatherPart& part : plan.parts) {
+        const Index down = (part.rows.count + part.height - 1) / part.height;
+        const Index bands = part.bands(x.size(0));
+        if (bands * blocks == 0) continue;
+        // Four items a thread even out their ends.
+        const Index chunks = std::min(blocks, (4 * threads() + bands - 1) / bands);
+        parallel_items(bands * chunks, [&](Index item, Index worker) {
+            const Index band = item / chunks, chunk = item % chunks;
+            const Index n = band / down * part.images, end = std::min(x.size(0), n + part.images);
+            const Index i = band % down * part.height, height = std::min(part.height, part.rows.count - i);
+            ProductTile<T> tile{};
+            tile.step = x.stride(3);
+            tile.start = b.size() ? Start::bias : Start::zero;
+            if (part.copies) {
+                T* const window = scratch.data() + plan.panel + worker * plan.window;
+                copy_window(x, n, end, i * part.rows.scale + part.rows.low(), part.rows.span(height),
+                            part.columns.low(), part.columns.span(part.columns.count), window);
+                tile.x = window;
+                tile.step = 1;
+            } else if (part.order == GatherPart::Order::positions) {
+                tile.x = x.at(n);
+            } else {
+                tile.x = x.at(n, i * part.rows.scale + part.rows.low(), part.columns.low());
+            }
+            for (Index k = blocks * chunk / chunks; k < blocks * (chunk + 1) / chunks; ++k) {
+                const Index first = k * block_width<T>;
+                tile.panel = scratch.data() + first * plan.panel_rows;
+                tile.bias = b.data() + (b.size() ? first : 0);
+                tile.width = std::min(block_width<T>, columns - first);
+                if (part.order == GatherPart::Order::rows) {
+                    tile.runs = part.runs;
+                    tile.y = y.at(n, part.rows.first + i * part.rows.step, part.columns.first, first);
+                    tile(part.x_at.data(), part.y_at.data(), (end - n) * height * part.columns.count);
+                    continue;
+                }
+                for (Index position = 0; position < part.rows.count * part.columns.count; ++position) {
+                    const auto at = static_cast<std::size_t>(position);
+                    const std::size_t from = position ? part.ends[at - 1] : 0;
+                    tile.runs = std::span(part.runs).subspan(from, part.ends[at] - from);
+                    tile.y = y.at(n, part.rows.first + position / part.columns.count * part.rows.step,
+                                  part.columns.first + position % part.columns.count * part.columns.step, first);
+                    tile(part.x_at.data(), part.y_at.data(), end - n);
+                }
+            }
+        });
+    }
+}
+
+} // namespace kernels
+} // namespace espalier::inline ESPALIER_BACKEND

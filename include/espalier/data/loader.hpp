@@ -1,0 +1,148 @@
+#pragma once
+
+#include <espalier/data/augment.hpp>
+#include <espalier/data/dataset.hpp>
+#include <espalier/data/normalize.hpp>
+#include <espalier/data/prefetch.hpp>
+
+#include <cstddef>
+#include <iterator>
+#include <optional>
+#include <utility>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+template <class T> struct Batch {
+    Tensor<T> images;     ///< [N,H,W,C]
+    Tensor<Index> labels; ///< [N]
+};
+
+enum class Shuffle { none, each_epoch };
+/// What becomes of a last batch that is smaller than the others.
+enum class LastBatch { keep, drop };
+
+struct LoaderOptions {
+    Index size = 128; ///< images a batch
+    Shuffle shuffle = Shuffle::each_epoch;
+    LastBatch last = LastBatch::keep;
+    Augment augment = {};
+    ChannelStatistics normalize = {}; ///< of the training set: `measure(train)`; without them pixels are 0 to 1
+    Index downscale = 1;              ///< side of the blocks of pixels that are averaged into one
+    Index prefetch = 2;               ///< batches made ahead by a thread; 0: made when asked for
+    std::uint64_t seed = 0;
+
+    /// The same pixels in the set's order, not augmented, none left out.
+    LoaderOptions for_evaluation() const {
+        LoaderOptions options = *this;
+        options.shuffle = Shuffle::none;
+        options.last = LastBatch::keep;
+        options.augment = {};
+        return options;
+    }
+};
+
+/// Makes the batches of a set: order, block means, normalisation, crop and flip, ahead of their use.
+///
+/// A batch depends on the set, the options, the epoch and its number alone: it has the same bits with and without
+/// prefetching, for every thread count and after every resume.
+///
+///     for (auto& [images, labels] : loader.epoch(e)) ...
+template <class T> class Loader {
+public:
+    class Epoch;
+
+    /// @throws ShapeError if the set is not consistent or an option does not fit it
+    Loader(ImageSet set, LoaderOptions options) : set_(std::move(set)), options_(std::move(options)) {
+        set_.check("Loader");
+        const Index block = options_.downscale;
+        expect(options_.size >= 1, "Loader: expected a batch size of at least 1, got ", options_.size);
+        expect(options_.augment.crop >= 0, "Loader: expected a crop of at least 0, got ", options_.augment.crop);
+        expect(options_.prefetch >= 0, "Loader: expected a prefetch of at least 0, got ", options_.prefetch);
+        expect(block >= 1 && set_.images.size(1) % block == 0 && set_.images.size(2) % block == 0,
+               "Loader: expected a downscale that divides height and width of ", set_.images.shape(), ", got ", block);
+        table_ = colour_table<T>(options_.normalize, set_.images.size(3), block * block);
+    }
+
+    const ImageSet& set() const { return set_; }
+    const LoaderOptions& options() const { return options_; }
+    /// Batches of an epoch.
+    Index batches() const {
+        const Index rest = options_.last == LastBatch::keep ? options_.size - 1 : 0;
+        return (set_.size() + rest) / options_.size;
+    }
+    /// Batches `first_batch`, ... of epoch `number`, to be iterated over once; it may outlive the loader.
+    /// @throws ShapeError unless number >= 0 and 0 <= first_batch <= batches()
+    Epoch epoch(Index number, Index first_batch = 0) const {
+        expect(number >= 0 && first_batch >= 0 && first_batch <= batches(),
+               "Loader::epoch: expected an epoch of at least 0 and a first batch of at most ", batches(), ", got ",
+               number, " and ", first_batch);
+        const auto stream = static_cast<std::uint64_t>(number);
+        std::vector<Index> order;
+        if (options_.shuffle == Shuffle::each_epoch)
+            order = Random(options_.seed, "shuffle").substream(stream).permutation(set_.size());
+        const Random random = Random(options_.seed, "augment").substream(stream);
+        return Epoch(
+            first_batch, batches(), options_.prefetch,
+            [loader = *this, order = std::move(order), random](Index b) { return loader.make(b, order, random); });
+    }
+
+private:
+    Batch<T> make(Index b, const std::vector<Index>& order, const Random& random) const {
+        const Index first = b * options_.size, count = std::min(options_.size, set_.size() - first);
+        const Index H = set_.images.size(1), W = set_.images.size(2), C = set_.images.size(3);
+        const Index P = H / options_.downscale, Q = W / options_.downscale;
+        Batch<T> batch{Tensor<T>({count, P, Q, C}), Tensor<Index>({count})};
+        for (Index i = 0; i < count; ++i) {
+            const Index from = order.empty() ? first + i : order[static_cast<std::size_t>(first + i)];
+            batch.labels.mutable_data()[i] = set_.labels.data()[from];
+            kernels::place_image(Cpu{}, View<const std::uint8_t, 3>(set_.images.data() + from * H * W * C, {H, W, C}),
+                                 view<2>(table_), draw(options_.augment, random, first + i),
+                                 View<T, 3>(batch.images.mutable_data() + i * P * Q * C, {P, Q, C}));
+        }
+        return batch;
+    }
+
+    ImageSet set_;
+    LoaderOptions options_;
+    Tensor<T> table_;
+};
+
+/// The batches of one epoch, an input range.
+template <class T> class Loader<T>::Epoch {
+public:
+    class Iterator {
+    public:
+        using value_type = Batch<T>;
+        using difference_type = std::ptrdiff_t;
+
+        explicit Iterator(Epoch& epoch) : epoch_(&epoch) {}
+        Batch<T>& operator*() const { return *epoch_->current_; }
+        Batch<T>* operator->() const { return &*epoch_->current_; }
+        Iterator& operator++() {
+            epoch_->advance();
+            return *this;
+        }
+        void operator++(int) { ++*this; }
+        bool operator==(std::default_sentinel_t) const { return !epoch_->current_; }
+
+    private:
+        Epoch* epoch_;
+    };
+
+    Epoch(Index first, Index last, Index depth, std::function<Batch<T>(Index)> make)
+        : ahead_(first, last, depth, std::move(make)) {}
+    /// At the first batch, which this waits for.
+    Iterator begin() {
+        advance();
+        return Iterator(*this);
+    }
+    std::default_sentinel_t end() const { return {}; }
+
+private:
+    void advance() { current_ = ahead_.next(); }
+
+    std::optional<Batch<T>> current_;
+    Prefetch<Batch<T>> ahead_;
+};
+
+} // namespace espalier::inline ESPALIER_BACKEND

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <espalier/data/dataset.hpp>
+
+#include <cmath>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+/// Mean and standard deviation of each channel [C], in units of pixels from 0 to 1. Empty: nothing is normalised.
+struct ChannelStatistics {
+    std::vector<double> mean, deviation;
+};
+
+/// The statistics of all pixels of a set: measure the training set and use them for every split.
+/// @throws ShapeError for a set without images
+inline ChannelStatistics measure(const ImageSet& set) {
+    set.check("measure");
+    expect(set.size() > 0, "measure: expected at least one image, got ", set.images.shape());
+    const auto x = pixels(set.images); // [M,C]
+    const Index C = x.size(1);
+    std::vector<std::uint64_t> sum(static_cast<std::size_t>(C)), squares(static_cast<std::size_t>(C));
+    const std::uint8_t* p = x.data();
+    for (Index m = 0; m < x.size(0); ++m) {
+        for (std::size_t c = 0; c < sum.size(); ++c, ++p) {
+            sum[c] += *p;
+            squares[c] += static_cast<std::uint64_t>(*p) * *p;
+        }
+    }
+    ChannelStatistics statistics;
+    __extension__ using Wide = unsigned __int128; // exact, so a channel of one colour has deviation 0
+    const double M = static_cast<double>(x.size(0));
+    for (std::size_t c = 0; c < sum.size(); ++c) {
+        const Wide spread = Wide(squares[c]) * static_cast<std::uint64_t>(x.size(0)) - Wide(sum[c]) * sum[c];
+        statistics.mean.push_back(static_cast<double>(sum[c]) / M / 255);
+        statistics.deviation.push_back(std::sqrt(static_cast<double>(spread)) / M / 255);
+    }
+    return statistics;
+}
+
+/// What a pixel becomes: table[c,s] = (s / (255 B) - mean[c]) / deviation[c], rounded once.
+///
+/// s is the sum of the bytes of a block of B pixels, so the table is [C, 255 B + 1]. Without statistics it is s / (255
+/// B).
+/// @throws ShapeError unless the statistics have `channels` entries and positive deviations
+template <class T> Tensor<T> colour_table(const ChannelStatistics& statistics, Index channels, Index block) {
+    const bool given = !statistics.mean.empty() || !statistics.deviation.empty();
+    expect(!given || (static_cast<Index>(statistics.mean.size()) == channels &&
+                      static_cast<Index>(statistics.deviation.size()) == channels),
+           "colour_table: expected statistics of ", channels, " channels, got ", statistics.mean.size(), " means and ",
+           statistics.deviation.size(), " deviations");
+    const Index levels = 255 * block + 1;
+    Tensor<T> table({channels, levels});
+    for (Index c = 0; c < channels; ++c) {
+        const double mean = given ? statistics.mean[static_cast<std::size_t>(c)] : 0;
+        const double deviation = given ? statistics.deviation[static_cast<std::size_t>(c)] : 1;
+        expect(deviation > 0, "colour_table: expected a positive deviation, got ", deviation, " for channel ", c);
+        for (Index s = 0; s < levels; ++s)
+            table.mutable_data()[c * levels + s] =
+                static_cast<T>((static_cast<double>(s) / static_cast<double>(levels - 1) - mean) / deviation);
+    }
+    return table;
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND

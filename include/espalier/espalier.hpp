@@ -1,0 +1,85 @@
+#pragma once
+
+// The whole library. Written by tools/check_layers.py --write-umbrella.
+
+#include <espalier/core/config.hpp>
+#include <espalier/core/error.hpp>
+#include <espalier/core/parallel.hpp>
+#include <espalier/core/random.hpp>
+#include <espalier/core/shape.hpp>
+#include <espalier/core/simd.hpp>
+
+#include <espalier/tensor/device.hpp>
+#include <espalier/tensor/random.hpp>
+#include <espalier/tensor/storage.hpp>
+#include <espalier/tensor/tensor.hpp>
+#include <espalier/tensor/view.hpp>
+
+#include <espalier/cpu/accumulate.hpp>
+#include <espalier/cpu/column_sum.hpp>
+#include <espalier/cpu/elementwise.hpp>
+#include <espalier/cpu/gemm.hpp>
+#include <espalier/cpu/lanes.hpp>
+#include <espalier/cpu/microkernel.hpp>
+#include <espalier/cpu/reduce.hpp>
+
+#include <espalier/autograd/backward.hpp>
+#include <espalier/autograd/channels.hpp>
+#include <espalier/autograd/gradient_check.hpp>
+#include <espalier/autograd/node.hpp>
+#include <espalier/autograd/var.hpp>
+
+#include <espalier/ops/activation.hpp>
+#include <espalier/ops/arithmetic.hpp>
+#include <espalier/ops/batch_norm.hpp>
+#include <espalier/ops/conv2d.hpp>
+#include <espalier/ops/conv2d_options.hpp>
+#include <espalier/ops/fused_activation.hpp>
+#include <espalier/ops/join.hpp>
+#include <espalier/ops/linear.hpp>
+#include <espalier/ops/math.hpp>
+#include <espalier/ops/matmul.hpp>
+#include <espalier/ops/mode.hpp>
+#include <espalier/ops/place.hpp>
+#include <espalier/ops/reduce.hpp>
+
+#include <espalier/nn/batch_norm.hpp>
+#include <espalier/nn/conv2d.hpp>
+#include <espalier/nn/dropout.hpp>
+#include <espalier/nn/initialize.hpp>
+#include <espalier/nn/join.hpp>
+#include <espalier/nn/linear.hpp>
+#include <espalier/nn/module.hpp>
+#include <espalier/nn/padded_shortcut.hpp>
+
+#include <espalier/models/create.hpp>
+#include <espalier/models/lenet.hpp>
+#include <espalier/models/model.hpp>
+#include <espalier/models/resnet.hpp>
+#include <espalier/models/vgg.hpp>
+
+#include <espalier/pruning/certificate.hpp>
+#include <espalier/pruning/cost.hpp>
+#include <espalier/pruning/criteria.hpp>
+#include <espalier/pruning/cut.hpp>
+#include <espalier/pruning/groups.hpp>
+#include <espalier/pruning/mask.hpp>
+#include <espalier/pruning/plan.hpp>
+#include <espalier/pruning/planner.hpp>
+#include <espalier/pruning/surgery.hpp>
+#include <espalier/pruning/trace.hpp>
+
+#include <espalier/data/augment.hpp>
+#include <espalier/data/cifar.hpp>
+#include <espalier/data/dataset.hpp>
+#include <espalier/data/file.hpp>
+#include <espalier/data/idx.hpp>
+#include <espalier/data/loader.hpp>
+#include <espalier/data/normalize.hpp>
+#include <espalier/data/prefetch.hpp>
+#include <espalier/data/synthetic.hpp>
+
+#include <espalier/io/atomic_file.hpp>
+#include <espalier/io/module_state.hpp>
+#include <espalier/io/safetensors.hpp>
+#include <espalier/io/tensor_file.hpp>

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <espalier/nn/module.hpp>
+#include <espalier/ops/feature_flow.hpp>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+namespace espalier::inline ESPALIER_BACKEND {
+namespace models {
+
+/// What a forward pass returns: scores [N,classes], and handles of the feature maps that it went through.
+template <class T> struct Output {
+    Var<T> logits;
+    Flow<T> flow;
+};
+
+/// How a residual stream passes to the next stage: every second pixel among zero channels (option A), or a 1x1
+/// convolution with batch norm (option B).
+enum class Shortcut { padded, projection };
+/// The nonlinearity of LeNet.
+enum class Nonlinearity { tanh, relu };
+
+/// What the models of this folder are made from. A checkpoint keeps it beside the model's name.
+struct Options {
+    Index classes = 10;
+    Index channels = 3; ///< of the input
+    std::uint64_t seed = 0;
+    Index size = 28;                                ///< height and width of the input; LeNet only: 28 or 32
+    Nonlinearity nonlinearity = Nonlinearity::tanh; ///< LeNet only
+    Shortcut shortcut = Shortcut::padded;           ///< ResNets only
+};
+
+/// A classifier of images: what training, pruning and checkpoints take. Copies are handles, as of any module.
+template <class T> class Model : public Module<T> {
+public:
+    virtual ~Model() = default;
+    /// x [N,H,W,channels] -> logits [N,classes] and the flow. @throws ShapeError if x does not fit the first layer
+    virtual Output<T> forward(const Var<T>& x) = 0;
+
+    /// The name under which `create` makes it: `resnet20`.
+    const std::string& name() const { return name_; }
+    const Options& options() const { return options_; }
+
+protected:
+    Model(std::string name, const Options& options) : name_(std::move(name)), options_(options) {
+        expect(options.classes >= 1 && options.channels >= 1, name_, ": expected positive classes and channels, got ",
+               options.classes, " and ", options.channels);
+    }
+    Model(const Model&) = default;
+    Model(Model&&) = default;
+    Model& operator=(const Model&) = default;
+    Model& operator=(Model&&) = default;
+
+private:
+    std::string name_;
+    Options options_;
+};
+
+} // namespace models
+} // namespace espalier::inline ESPALIER_BACKEND

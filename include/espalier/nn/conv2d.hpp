@@ -1,0 +1,45 @@
+#pragma once
+
+#include <espalier/nn/initialize.hpp>
+#include <espalier/ops/conv2d.hpp>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+/// Whether a layer adds a bias. Before batch norm it has no effect and is left out.
+enum class Bias { none, learned };
+
+/// What a new convolution looks like; filters are `size` x `size`.
+struct Conv2dSpec {
+    Index in, out;
+    Index size = 3;
+    Index stride = 1, padding = 0, dilation = 1, groups = 1;
+    Bias bias = Bias::learned;
+    Init init = {};
+};
+
+/// Convolution with its parameters `weight` [K,R,S,C / groups] and, if learned, `bias` [K].
+///
+/// Holds no channel counts: they are the extents of the weight, and surgery changes them there. Weight and bias are
+/// substreams 0 and 1 of `random`; layers of one network want different streams, see also `initialize`.
+template <class T> class Conv2d : public Module<T> {
+public:
+    explicit Conv2d(const Conv2dSpec& spec, const Random& random = Random(0, "conv2d"))
+        : options{.stride = spec.stride, .padding = spec.padding, .dilation = spec.dilation, .groups = spec.groups} {
+        expect(spec.in >= 1 && spec.out >= 1 && spec.size >= 1 && spec.groups >= 1 && spec.in % spec.groups == 0 &&
+                   spec.out % spec.groups == 0,
+               "Conv2d: expected positive in, out and size, divisible by groups, got in ", spec.in, ", out ", spec.out,
+               ", size ", spec.size, " and groups ", spec.groups);
+        const Shape shape{spec.out, spec.size, spec.size, spec.in / spec.groups};
+        weight = this->add_parameter("weight", draw_weight<T>(shape, spec.init, random.substream(0)));
+        if (spec.bias == Bias::learned)
+            bias = this->add_parameter("bias", draw_bias<T>(shape, spec.init, random.substream(1)));
+    }
+
+    /// x [N,H,W,C] -> [N,P,Q,K]
+    Var<T> forward(const Var<T>& x) const { return conv2d(x, weight, bias, options); }
+
+    Var<T> weight, bias; ///< `bias` is undefined if there is none
+    Conv2dOptions options;
+};
+
+} // namespace espalier::inline ESPALIER_BACKEND

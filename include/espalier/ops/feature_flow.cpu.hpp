@@ -1,0 +1,169 @@
+#pragma once
+
+#include <espalier/cpu/lanes.hpp>
+#include <espalier/ops/flow_options.hpp>
+#include <espalier/tensor/tensor.hpp>
+
+#include <cmath>
+#include <tuple>
+#include <vector>
+
+namespace espalier::inline ESPALIER_BACKEND {
+namespace kernels {
+
+// The maps of one stage, [N,E] with E elements a sample, are either features x, with steps d_l = x_{l+1} - x_l, or
+// branches F, with steps d_l = F_l. A bend is c_l = d_l - d_{l-1}. A seed is the gradient of the stage's value with
+// respect to one map; it is made where the value is, so that every map is read from memory once.
+
+/// One number for first differences, one for second differences: weights or sums.
+struct FlowPair {
+    double gradient = 0, curvature = 0;
+};
+template <class S> struct FlowTally { typename S::Vector gradient{}, curvature{}; };
+template <class T> using FlowMaps = std::vector<View<const T, 2>>;
+template <class T> using FlowSeeds = std::vector<View<T, 2>>; // none, or one a map
+
+/// Elements that a thread takes through the maps of a stage: the six rows of doubles in use fit the L1 cache.
+inline constexpr Index flow_chunk = 512;
+
+/// Step l, and the bend before it, over elements [begin, begin + count): returns the sums of |d| and |c| (with
+/// `absolute`) or of d^2 and c^2, and adds to the seeds weight * sign(d) or weight * d, and so for c.
+///
+/// The seed of the last map that the step touches is new, the earlier ones hold what earlier steps left there.
+template <bool absolute, FlowDifference difference, bool curved, bool seeded, class T>
+FlowPair flow_step(const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, std::size_t l, Index begin, Index count,
+                   FlowPair weight) {
+    constexpr bool features = difference == FlowDifference::features;
+    const std::size_t last = features ? l + 1 : l;
+    const auto map = [&](bool there, std::size_t back) { return there ? maps[last - back].data() + begin : nullptr; };
+    const auto seed = [&](bool there, std::size_t back) { return there ? seeds[last - back].data() + begin : nullptr; };
+    const T *const x2 = map(true, 0), *const x1 = map(features || curved, 1), *const x0 = map(features && curved, 2);
+    T *const s2 = seed(seeded, 0), *const s1 = seed(seeded && (features || curved), 1),
+             *const s0 = seed(seeded && features && curved, 2);
+    const T gradient = static_cast<T>(weight.gradient), curvature = static_cast<T>(weight.curvature);
+
+    const auto measure = [](const auto& v) {
+        if constexpr (absolute)
+            return v < 0 ? -v : v;
+        else
+            return v * v;
+    };
+    const auto pull = [](const auto& v, const auto& w) {
+        if constexpr (absolute)
+            return (v > 0 ? w : w - w) - (v < 0 ? w : w - w);
+        else
+            return v * w;
+    };
+    std::tuple<FlowTally<Simd<T>>, FlowTally<Lane<T>>> tallies;
+    for_lanes<T>(count, [=, &tallies]<class S>(S, Index i) {
+        auto& tally = std::get<FlowTally<S>>(tallies);
+        const auto d = features ? S::load(x2 + i) - S::load(x1 + i) : S::load(x2 + i);
+        tally.gradient += measure(d);
+        auto along = pull(d, S::broadcast(gradient)); // d(value)/d(d), then also through c = d - d_before
+        if constexpr (curved) {
+            const auto c = d - (features ? S::load(x1 + i) - S::load(x0 + i) : S::load(x1 + i));
+            tally.curvature += measure(c);
+            const auto bend = pull(c, S::broadcast(curvature));
+            along += bend;
+            if constexpr (seeded && features) {
+                S::store(s0 + i, S::load(s0 + i) + bend);
+                S::store(s1 + i, S::load(s1 + i) - along - bend);
+            } else if constexpr (seeded) {
+                S::store(s1 + i, S::load(s1 + i) - bend);
+            }
+        } else if constexpr (seeded && features) {
+            S::store(s1 + i, S::load(s1 + i) - along);
+        }
+        if constexpr (seeded) S::store(s2 + i, along);
+    });
+    const auto& [vectors, lanes] = tallies;
+    FlowPair sums{static_cast<double>(lanes.gradient), static_cast<double>(lanes.curvature)};
+    for (int lane = 0; lane < Simd<T>::lanes; ++lane) {
+        sums.gradient += static_cast<double>(vectors.gradient[lane]);
+        sums.curvature += static_cast<double>(vectors.curvature[lane]);
+    }
+    return sums;
+}
+
+/// `flow_step` for elements [begin, end), in chunks that are summed in double.
+template <bool absolute, FlowDifference difference, bool seeded, class T>
+FlowPair flow_steps(const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, std::size_t l, Index begin, Index end,
+                    FlowPair weight, bool curved) {
+    FlowPair sums;
+    for (Index at = begin; at < end; at += flow_chunk) {
+        const Index count = std::min(flow_chunk, end - at);
+        const FlowPair part = curved
+                                  ? flow_step<absolute, difference, true, seeded>(maps, seeds, l, at, count, weight)
+                                  : flow_step<absolute, difference, false, seeded>(maps, seeds, l, at, count, weight);
+        sums.gradient += part.gradient;
+        sums.curvature += part.curvature;
+    }
+    return sums;
+}
+
+/// Value of sample elements [begin, end): sum over l of gradient * norm(d_l) + curvature * norm(c_l).
+///
+/// l1 and squared l2 take a chunk through all steps before the next chunk. l2 needs a sample's norm before its seeds,
+/// so it takes the sample twice through each step, the second time from the cache.
+template <FlowNorm norm, FlowDifference difference, bool seeded, class T>
+double flow_sample(const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, Index begin, Index end, FlowPair weight) {
+    constexpr bool absolute = norm == FlowNorm::l1, features = difference == FlowDifference::features;
+    const std::size_t steps = features ? maps.size() - 1 : maps.size();
+    const bool bends = weight.curvature != 0;
+    if (seeded && features) std::fill(seeds[0].data() + begin, seeds[0].data() + end, T(0));
+    double value = 0;
+    if constexpr (norm == FlowNorm::l2) {
+        const auto unit = [](double w, double length) { return length > 0 ? w / length : 0; };
+        for (std::size_t l = 0; l < steps; ++l) {
+            const bool curved = l > 0 && bends;
+            const FlowPair sums = flow_steps<absolute, difference, false>(maps, seeds, l, begin, end, {}, curved);
+            const double length = std::sqrt(sums.gradient), bend = std::sqrt(sums.curvature);
+            value += weight.gradient * length + weight.curvature * bend;
+            if constexpr (seeded)
+                flow_steps<absolute, difference, true>(
+                    maps, seeds, l, begin, end, {unit(weight.gradient, length), unit(weight.curvature, bend)}, curved);
+        }
+    } else {
+        const double slope = absolute ? 1 : 2; // of |v| and of v^2, for v = sign and v = v
+        for (Index at = begin; at < end; at += flow_chunk)
+            for (std::size_t l = 0; l < steps; ++l) {
+                const FlowPair sums = flow_steps<absolute, difference, seeded>(
+                    maps, seeds, l, at, std::min(end, at + flow_chunk),
+                    {slope * weight.gradient, slope * weight.curvature}, l > 0 && bends);
+                value += weight.gradient * sums.gradient + weight.curvature * sums.curvature;
+            }
+    }
+    return value;
+}
+
+/// value[n] of each sample of a stage and, where `seeds` are given, the gradient with respect to every map.
+///
+/// One thread takes one sample. `weight` includes the reduction. Features need two maps, branches one.
+template <class T>
+void feature_flow(Cpu, const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, FlowNorm norm, FlowDifference difference,
+                  FlowPair weight, View<double, 1> value) {
+    const Index elements = maps[0].size(1);
+    const auto samples = [&](auto chosen_norm, auto chosen_difference, auto seeded) {
+        parallel_for(value.size(), [&](Index n) {
+            value(n) = flow_sample<chosen_norm, chosen_difference, seeded>(maps, seeds, n * elements,
+                                                                           (n + 1) * elements, weight);
+        });
+    };
+    const auto with_seeds = [&](auto chosen_norm, auto chosen_difference) {
+        seeds.empty() ? samples(chosen_norm, chosen_difference, std::false_type{})
+                      : samples(chosen_norm, chosen_difference, std::true_type{});
+    };
+    const auto with_difference = [&](auto chosen_norm) {
+        using enum FlowDifference;
+        difference == features ? with_seeds(chosen_norm, std::integral_constant<FlowDifference, features>{})
+                               : with_seeds(chosen_norm, std::integral_constant<FlowDifference, branches>{});
+    };
+    switch (norm) {
+    case FlowNorm::l1: return with_difference(std::integral_constant<FlowNorm, FlowNorm::l1>{});
+    case FlowNorm::l2: return with_difference(std::integral_constant<FlowNorm, FlowNorm::l2>{});
+    case FlowNorm::squared_l2: return with_difference(std::integral_constant<FlowNorm, FlowNorm::squared_l2>{});
+    }
+}
+
+} // namespace kernels
+} // namespace espalier::inline ESPALIER_BACKEND

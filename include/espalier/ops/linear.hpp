@@ -1,0 +1,54 @@
+#pragma once
+
+#include <espalier/autograd/var.hpp>
+#include <espalier/cpu/column_sum.hpp>
+#include <espalier/ops/matmul.hpp>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+/// Fully connected layer: y[n,k] = b[k] + sum over c of x[n,c] * w[k,c].
+///
+/// x [N,C]; w [K,C]; b [K] or undefined.  Returns y [N,K]. Any extent may be 0.
+/// dx = dy w,  dw = transposed dy times x,  db[k] = sum over n of dy[n,k].
+/// On `Path::fixed_order` each output adds its terms one by one in the order of c, and the bias last.
+/// @throws ShapeError  if the operands do not fit each other
+template <class T> Var<T> linear(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}) {
+    expect(x.rank() == 2 && w.rank() == 2 && x.size(1) == w.size(1), "linear: expected x [N,C] and w [K,C], got x ",
+           x.shape(), " and w ", w.shape());
+    const bool biased = b.defined();
+    expect(!biased || b.shape() == Shape{w.size(0)}, "linear: expected a bias [", w.size(0), "], got ",
+           biased ? b.shape() : Shape{});
+    Tensor<T> y({x.size(0), w.size(0)}, x.device());
+    detail::product(view<2>(x.value()), transposed(view<2>(w.value())), biased ? b.value() : Tensor<T>({0}), y);
+    std::vector<Var<T>> operands{x, w};
+    ChannelRule rule = ChannelRule::declared().make(1, 0).eat(1, 1, 0).multiply(1, x.size(0));
+    if (biased) {
+        operands.push_back(b);
+        rule = std::move(rule).ride(2, 0, ChannelRole::shifts);
+    }
+    return record<T>("linear", y, operands, std::move(rule),
+                     [xv = w.needs_grad() ? x.value() : Tensor<T>(), wv = x.needs_grad() ? w.value() : Tensor<T>(),
+                      biased](const Tensor<T>& dy, const Inputs<T>& input) {
+                         const auto g = view<2>(dy);
+                         if (input[0].needs_grad()) {
+                             Tensor<T> dx(input[0].shape, dy.device());
+                             detail::product(g, view<2>(wv), Tensor<T>({0}), dx);
+                             input[0].add_grad(std::move(dx));
+                         }
+                         if (input[1].needs_grad()) {
+                             Tensor<T> dw(input[1].shape, dy.device());
+                             detail::product(transposed(g), view<2>(xv), Tensor<T>({0}), dw);
+                             input[1].add_grad(std::move(dw));
+                         }
+                         if (biased && input[2].needs_grad()) {
+                             Tensor<T> db(input[2].shape, dy.device());
+                             Tensor<T> scratch({kernels::column_sum_scratch(g.size(0), g.size(1))}, dy.device());
+                             dispatch(dy.device(), [&](auto on) {
+                                 kernels::column_sum(on, g, mutable_flat(scratch), mutable_flat(db));
+                             });
+                             input[2].add_grad(std::move(db));
+                         }
+                     });
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND

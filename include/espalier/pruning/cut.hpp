@@ -1,0 +1,51 @@
+#pragma once
+
+#include <espalier/autograd/var.hpp>
+
+#include <string>
+#include <vector>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+/// One slice that surgery took out of one parameter: only `kept` entries of `axis` remain, in that order.
+///
+/// Optimizers apply it to the state that they keep for the parameter, so the next step is that of a network that had
+/// been small all along. `axis` -1 marks a parameter that surgery made anew (the constant of an indexed join): its
+/// state restarts at zero in the parameter's new shape.
+template <class T> struct Cut {
+    std::string name;
+    Var<T> parameter;
+    int axis = 0;
+    Index extent = 0; ///< before the cut
+    std::vector<Index> kept;
+};
+
+namespace kernels {
+
+/// y = x restricted to entries `kept` of one axis; x: [outer, extent, inner], y: [outer, kept, inner].
+template <class T> void take(Cpu, View<const T, 3> x, const std::vector<Index>& kept, View<T, 3> y) {
+    for (Index o = 0; o < y.size(0); ++o)
+        for (Index k = 0; k < y.size(1); ++k)
+            std::copy_n(x.at(o, kept[static_cast<std::size_t>(k)]), y.size(2), y.at(o, k));
+}
+
+} // namespace kernels
+
+/// Entries `kept` of one axis of x, in that order, as a new tensor.
+/// @throws ShapeError if there is no such axis or an entry is outside it
+template <class T> Tensor<T> take(const Tensor<T>& x, int axis, const std::vector<Index>& kept) {
+    expect(axis >= 0 && axis < x.rank(), "take: expected an axis below ", x.rank(), ", got ", axis);
+    for (const Index k : kept)
+        expect(0 <= k && k < x.size(axis), "take: expected entries below ", x.size(axis), ", got ", k);
+    Shape shape = x.shape();
+    shape[axis] = static_cast<Index>(kept.size());
+    Tensor<T> y(shape, x.device());
+    const Index outer = shape.product(0, axis), inner = shape.product(axis + 1, shape.rank());
+    dispatch(x.device(), [&](auto on) {
+        kernels::take(on, View<const T, 3>(x.data(), {outer, x.size(axis), inner}), kept,
+                      View<T, 3>(y.mutable_data(), {outer, shape[axis], inner}));
+    });
+    return y;
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <espalier/pruning/trace.hpp>
+#include <espalier/tensor/random.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <vector>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+/// Measured milliseconds of one forward pass in inference mode.
+struct Latency {
+    double median = 0, lowest = 0, highest = 0;
+    Index rounds = 0;
+};
+
+/// Whether `after` is faster than `before` beyond doubt: every round of it beats every round of the other.
+inline bool clearly_faster(const Latency& before, const Latency& after) { return after.highest < before.lowest; }
+
+struct LatencyOptions {
+    Index batch = 1;
+    Index rounds = 11;    ///< measured ones; one more warms up
+    double seconds = 0.5; ///< stop early after this long, but not before three rounds
+};
+
+/// Times `model.forward` on random images [batch,H,W,C].
+template <class M> Latency measure_latency(M& model, const Shape& image, const LatencyOptions& options = {}) {
+    using T = typename M::Scalar;
+    expect(options.batch >= 1 && options.rounds >= 3,
+           "measure_latency: expected a batch of at least 1 and at least 3 rounds, got ", options.batch, " and ",
+           options.rounds);
+    Shape shape{options.batch};
+    for (const Index extent : image) shape.append(extent);
+    const Var<T> x(normal<T>(shape, Random(1, "latency")));
+    const NoGrad no_grad;
+    const pruning::detail::ModeScope<T> mode(model, Mode::inference);
+    std::vector<double> times;
+    using Clock = std::chrono::steady_clock;
+    const auto begin = Clock::now();
+    for (Index round = 0; round <= options.rounds; ++round) {
+        const auto start = Clock::now();
+        const Var<T> y = pruning::detail::logits(model.forward(x));
+        const auto stop = Clock::now();
+        if (round > 0) times.push_back(std::chrono::duration<double, std::milli>(stop - start).count());
+        if (times.size() >= 3 && std::chrono::duration<double>(stop - begin).count() > options.seconds) break;
+    }
+    std::sort(times.begin(), times.end());
+    return {times[times.size() / 2], times.front(), times.back(), static_cast<Index>(times.size())};
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND

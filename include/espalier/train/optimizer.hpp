@@ -1,0 +1,155 @@
+#pragma once
+
+#include <espalier/core/parallel.hpp>
+#include <espalier/io/tensor_file.hpp>
+#include <espalier/nn/module.hpp>
+#include <espalier/pruning/cut.hpp>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+/// Which parameters weight decay pulls towards zero.
+enum class Decay {
+    all,     ///< every parameter, as PyTorch does
+    weights, ///< those of two axes or more: not biases, batch norm and join constants
+};
+
+namespace kernels {
+/// Elements that an optimizer's update gives a thread at a time.
+inline constexpr Index update_grain = 16384;
+} // namespace kernels
+
+/// Changes parameters by their gradients, and keeps a few tensors of state for each, shaped as the parameter.
+///
+/// A kind of optimizer says how many tensors, what they are called, and how one parameter is updated; checks, surgery
+/// and saving are the same for all. Parameters without a gradient are left alone, their state too, as in PyTorch.
+template <class T> class Optimizer {
+public:
+    virtual ~Optimizer() = default;
+    Optimizer(const Optimizer&) = delete;
+    Optimizer& operator=(const Optimizer&) = delete;
+
+    /// One update of every parameter that has a gradient.
+    /// @throws StateError, with nothing changed, if surgery changed a parameter and its cuts were not applied
+    void step() {
+        for (const Slot& slot : slots_)
+            for (std::size_t i = 0; i < slot.state.size(); ++i)
+                expect<StateError>(slot.state[i].shape() == slot.parameter.var.shape(), "Optimizer::step: expected ",
+                                   state_names_[i], " ", slot.parameter.var.shape(), " for '", slot.parameter.name,
+                                   "', got ", slot.state[i].shape(), "; apply the cuts of surgery first");
+        ++steps_;
+        for (Slot& slot : slots_) {
+            Var<T>& var = slot.parameter.var;
+            if (var.grad().defined())
+                dispatch(var.device(), [&](auto on) { update(on, slot.state, var.grad(), var.mutable_value()); });
+        }
+    }
+    void clear_grad() {
+        for (Slot& slot : slots_) slot.parameter.var.clear_grad();
+    }
+
+    double learning_rate() const { return learning_rate_; }
+    void set_learning_rate(double rate) {
+        expect(rate >= 0 && rate < infinity, "Optimizer: expected a learning rate of at least 0, got ", rate);
+        learning_rate_ = rate;
+    }
+    /// Updates made so far.
+    Index steps() const { return steps_; }
+
+    /// Follows surgery: keeps of each state what was kept of its parameter, so that the next step is that of a network
+    /// that had been small all along. Cuts of tensors that are not trained here (running statistics) are passed over.
+    /// @throws StateError, with nothing changed, if state and parameters would not fit each other afterwards
+    void apply(const std::vector<Cut<T>>& cuts) {
+        std::vector<std::vector<Tensor<T>>> changed;
+        for (const Slot& slot : slots_) {
+            const Var<T>& var = slot.parameter.var;
+            std::vector<Tensor<T>>& state = changed.emplace_back(slot.state);
+            for (const Cut<T>& cut : cuts) {
+                if (cut.parameter.node() != var.node()) continue;
+                for (Tensor<T>& tensor : state) {
+                    if (cut.axis < 0) {
+                        tensor = zeros_like(var.value());
+                        continue;
+                    }
+                    expect<StateError>(cut.axis < tensor.rank() && tensor.size(cut.axis) == cut.extent,
+                                       "Optimizer::apply: expected state of extent ", cut.extent, " along axis ",
+                                       cut.axis, " for '", cut.name, "', got ", tensor.shape());
+                    tensor = take(tensor, cut.axis, cut.kept);
+                }
+            }
+            for (const Tensor<T>& tensor : state)
+                expect<StateError>(tensor.shape() == var.shape(), "Optimizer::apply: expected cuts to ", var.shape(),
+                                   " for '", slot.parameter.name, "', got ", tensor.shape());
+        }
+        for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].state = std::move(changed[i]);
+    }
+
+    /// Adds state, learning rate and number of steps under `prefix`; the tensors share memory with this optimizer.
+    void save(TensorFile& file, const std::string& prefix) const {
+        file.add(prefix + "steps", Tensor<Index>::scalar(steps_));
+        file.add(prefix + "learning_rate", Tensor<double>::scalar(learning_rate_));
+        for (std::size_t i = 0; i < state_names_.size(); ++i)
+            for (const Slot& slot : slots_) file.add(prefix + state_name(i, slot), slot.state[i]);
+    }
+    /// Takes back what `save` added; the parameters must have the shapes that they had then.
+    /// @throws StateError, with nothing changed, if names, types or shapes differ
+    void load(const TensorFile& file, const std::string& prefix) {
+        std::vector<std::string> names{"steps", "learning_rate"};
+        for (std::size_t i = 0; i < state_names_.size(); ++i)
+            for (const Slot& slot : slots_) names.push_back(state_name(i, slot));
+        file.expect_names("Optimizer::load", prefix, names);
+        std::vector<std::vector<Tensor<T>>> loaded;
+        for (const Slot& slot : slots_) {
+            std::vector<Tensor<T>>& state = loaded.emplace_back();
+            for (std::size_t i = 0; i < state_names_.size(); ++i) {
+                state.push_back(file.get<T>(prefix + state_name(i, slot)).clone());
+                expect<StateError>(state[i].shape() == slot.parameter.var.shape(), "Optimizer::load: expected '", prefix,
+                                   state_name(i, slot), "' ", slot.parameter.var.shape(), ", got ", state[i].shape(),
+                                   " in ", file.source());
+            }
+        }
+        const Index steps = file.get<Index>(prefix + "steps").item();
+        set_learning_rate(file.get<double>(prefix + "learning_rate").item());
+        steps_ = steps;
+        for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].state = std::move(loaded[i]);
+    }
+
+protected:
+    /// State starts at zero. @param state_names  one for each tensor that is kept for a parameter
+    Optimizer(const std::vector<NamedVar<T>>& parameters, std::vector<std::string> state_names, double learning_rate)
+        : state_names_(std::move(state_names)) {
+        set_learning_rate(learning_rate);
+        for (const NamedVar<T>& parameter : parameters) {
+            Slot& slot = slots_.emplace_back(Slot{parameter, {}});
+            for (std::size_t i = 0; i < state_names_.size(); ++i)
+                slot.state.push_back(zeros_like(parameter.var.value()));
+        }
+    }
+
+    /// Updates one parameter p, shaped as its gradient g and each tensor of its state.
+    virtual void update(Cpu on, std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) = 0;
+
+    /// Coefficient of weight decay for a parameter.
+    static double decay_of(const Tensor<T>& p, double weight_decay, Decay decay) {
+        return decay == Decay::all || p.rank() > 1 ? weight_decay : 0;
+    }
+
+private:
+    struct Slot {
+        NamedVar<T> parameter;
+        std::vector<Tensor<T>> state;
+    };
+    static constexpr double infinity = __builtin_huge_val();
+
+    std::string state_name(std::size_t i, const Slot& slot) const { return state_names_[i] + "." + slot.parameter.name; }
+
+    std::vector<std::string> state_names_;
+    std::vector<Slot> slots_;
+    double learning_rate_ = 0;
+    Index steps_ = 0;
+};
+
+} // namespace espalier::inline ESPALIER_BACKEND

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <espalier/train/optimizer.hpp>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+enum class Momentum { classical, nesterov };
+
+struct SgdOptions {
+    double learning_rate = 0.1;
+    double momentum = 0; ///< in [0, 1)
+    Momentum form = Momentum::classical;
+    double weight_decay = 0; ///< at least 0
+    Decay decay = Decay::all;
+};
+
+namespace kernels {
+
+template <class T> struct SgdStep {
+    T learning_rate, momentum, weight_decay;
+    Momentum form;
+};
+
+/// d = g + weight_decay * p;  v = momentum * v + d;  p -= learning_rate * (nesterov: d + momentum * v, else v).
+///
+/// g, p, v: [N]; without momentum v is empty and d is the step. One pass; one range of elements a thread.
+template <class T> void sgd(Cpu, SgdStep<T> by, View<const T, 1> g, View<T, 1> v, View<T, 1> p) {
+    const auto pass = [&](const auto& direction) {
+        parallel_ranges(p.size(), update_grain, [&](Index begin, Index end) {
+            const T* const gradient = g.data();
+            T *const velocity = v.data(), *const value = p.data();
+            for (Index i = begin; i < end; ++i)
+                value[i] -= by.learning_rate * direction(gradient[i] + by.weight_decay * value[i], velocity, i);
+        });
+    };
+    if (v.size() == 0)
+        pass([](T d, T*, Index) { return d; });
+    else if (by.form == Momentum::classical)
+        pass([m = by.momentum](T d, T* velocity, Index i) { return velocity[i] = m * velocity[i] + d; });
+    else
+        pass([m = by.momentum](T d, T* velocity, Index i) {
+            velocity[i] = m * velocity[i] + d;
+            return d + m * velocity[i];
+        });
+}
+
+} // namespace kernels
+
+/// Stochastic gradient descent with momentum, Nesterov's form of it, and weight decay, by PyTorch's formulas.
+///
+/// State: `momentum`, if there is any; it starts at zero, so the first step is along the gradient (no dampening).
+/// @throws ShapeError for an option out of range
+/// Source: Sutskever et al. 2013, section 2, in the form of torch.optim.SGD.
+template <class T> class Sgd : public Optimizer<T> {
+public:
+    Sgd(const Module<T>& module, const SgdOptions& options) : Sgd(module.parameters(), options) {}
+    Sgd(const std::vector<NamedVar<T>>& parameters, const SgdOptions& options)
+        : Optimizer<T>(parameters,
+                       options.momentum > 0 ? std::vector<std::string>{"momentum"} : std::vector<std::string>{},
+                       options.learning_rate),
+          options_(options) {
+        expect(options.momentum >= 0 && options.momentum < 1, "Sgd: expected a momentum in [0, 1), got ",
+               options.momentum);
+        expect(options.form == Momentum::classical || options.momentum > 0,
+               "Sgd: expected a momentum above 0 for Nesterov's form, got 0");
+        expect(options.weight_decay >= 0, "Sgd: expected a weight decay of at least 0, got ", options.weight_decay);
+    }
+
+protected:
+    void update(Cpu on, std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) override {
+        const kernels::SgdStep<T> by{
+            static_cast<T>(this->learning_rate()), static_cast<T>(options_.momentum),
+            static_cast<T>(this->decay_of(p, options_.weight_decay, options_.decay)), options_.form};
+        kernels::sgd(on, by, flat(g), state.empty() ? View<T, 1>(nullptr, {0}) : mutable_flat(state[0]), mutable_flat(p));
+    }
+
+private:
+    SgdOptions options_;
+};
+
+} // namespace espalier::inline ESPALIER_BACKEND

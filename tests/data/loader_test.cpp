@@ -1,0 +1,234 @@
+#include "support/check.hpp"
+
+#include <espalier/data/loader.hpp>
+
+#include <memory>
+#include <ranges>
+
+using namespace espalier;
+using namespace espalier::test;
+using doctest::Contains;
+
+namespace {
+
+static_assert(std::ranges::input_range<Loader<float>::Epoch>);
+
+/// Image i has label i and pixels that no other image has.
+ImageSet numbered(Index n, Index side = 6, Index channels = 3) {
+    ImageSet set{Tensor<std::uint8_t>({n, side, side, channels}), Tensor<Index>({n}), n, "numbered", {}};
+    for (Index i = 0; i < set.images.size(); ++i)
+        set.images.mutable_data()[i] = static_cast<std::uint8_t>(Random(4, "pixels").below(256, std::uint64_t(i)));
+    for (Index i = 0; i < n; ++i) set.labels.mutable_data()[i] = i;
+    return set;
+}
+template <class T> std::vector<Batch<T>> all(const Loader<T>& loader, Index epoch, Index first = 0) {
+    std::vector<Batch<T>> batches;
+    for (auto& batch : loader.epoch(epoch, first)) batches.push_back(batch);
+    return batches;
+}
+template <class T> bool same(const std::vector<Batch<T>>& a, const std::vector<Batch<T>>& b) {
+    bool equal = a.size() == b.size();
+    for (std::size_t i = 0; equal && i < a.size(); ++i)
+        equal = same_bits(a[i].images, b[i].images) && same_bits(a[i].labels, b[i].labels);
+    return equal;
+}
+template <class T> std::vector<Index> labels(const std::vector<Batch<T>>& batches) {
+    std::vector<Index> all_labels;
+    for (const auto& batch : batches) all_labels.insert(all_labels.end(), batch.labels.begin(), batch.labels.end());
+    return all_labels;
+}
+LoaderOptions training(const ImageSet& set, Index prefetch = 2) {
+    return {.size = 8,
+            .augment = {.crop = 2, .flip = Flip::horizontal},
+            .normalize = measure(set),
+            .prefetch = prefetch,
+            .seed = 11};
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("Loader: for evaluation, batches are the set in order, normalised", T, float, double) {
+    const ImageSet set = numbered(20);
+    const LoaderOptions options = training(set).for_evaluation();
+    const Loader<T> loader(set, options);
+    CHECK(loader.batches() == 3);
+    const auto batches = all(loader, 0);
+    REQUIRE(batches.size() == 3);
+    CHECK(batches[0].images.shape() == Shape{8, 6, 6, 3});
+    CHECK(batches[2].images.shape() == Shape{4, 6, 6, 3}); // the rest is kept
+    const auto expected = set.labels.to_vector();
+    CHECK(labels(batches) == expected);
+    CHECK(same(batches, all(loader, 1)));
+    Index wrong = 0;
+    for (Index i = 0; i < set.images.size(); ++i) {
+        const auto c = static_cast<std::size_t>(i % 3);
+        const double y =
+            (double(set.images.data()[i]) / 255 - options.normalize.mean[c]) / options.normalize.deviation[c];
+        const Index in_batch = 8 * 6 * 6 * 3;
+        wrong += batches[std::size_t(i / in_batch)].images.data()[i % in_batch] != static_cast<T>(y);
+    }
+    CHECK(wrong == 0);
+}
+
+TEST_CASE("Loader: normalised training images have mean 0 and deviation 1") {
+    const ImageSet set = numbered(50);
+    double sum = 0, squares = 0;
+    for (auto& batch : Loader<double>(set, training(set).for_evaluation()).epoch(0))
+        for (const double v : batch.images) sum += v, squares += v * v;
+    const double count = double(set.images.size());
+    CHECK(std::abs(sum / count) <= 1e-12); // 5400 terms of size 1, in double
+    CHECK(std::abs(squares / count - 1) <= 1e-12);
+}
+
+TEST_CASE("Loader: every epoch visits every image once, each in its own order") {
+    const ImageSet set = numbered(50);
+    const Loader<float> loader(set, training(set));
+    std::vector<std::vector<Index>> orders;
+    for (Index epoch = 0; epoch < 3; ++epoch) {
+        orders.push_back(labels(all(loader, epoch)));
+        CHECK(orders.back() == Random(11, "shuffle").substream(std::uint64_t(epoch)).permutation(50));
+        auto sorted = orders.back();
+        std::sort(sorted.begin(), sorted.end());
+        CHECK(sorted == set.labels.to_vector());
+    }
+    CHECK(orders[0] != orders[1]);
+    CHECK(orders[1] != orders[2]);
+    LoaderOptions other = training(set);
+    other.seed = 12;
+    CHECK(labels(all(Loader<float>(set, other), 0)) != orders[0]);
+}
+
+TEST_CASE("Loader: a last batch that is too small is kept or dropped") {
+    for (const Index n : {0, 1, 7, 8, 9, 16}) {
+        const ImageSet set = numbered(n);
+        const Loader<float> keep(set, {.size = 8}), drop(set, {.size = 8, .last = LastBatch::drop});
+        CHECK(keep.batches() == (n + 7) / 8);
+        CHECK(drop.batches() == n / 8);
+        CHECK(Index(all(keep, 0).size()) == keep.batches());
+        CHECK(Index(labels(all(keep, 0)).size()) == n);
+        CHECK(Index(labels(all(drop, 0)).size()) == n / 8 * 8);
+    }
+}
+
+TEST_CASE("Loader: augmented images are those of the draws for their epoch and place") {
+    const ImageSet set = numbered(20);
+    const LoaderOptions options = training(set);
+    const Loader<float> loader(set, options);
+    const auto table = colour_table<float>(options.normalize, 3, 1);
+    const auto batches = all(loader, 4);
+    const Random random = Random(11, "augment").substream(4);
+    Index moved = 0;
+    for (Index i = 0; i < 20; ++i) {
+        const Batch<float>& batch = batches[std::size_t(i / 8)];
+        const Tensor<std::uint8_t> image = set.images.rows(batch.labels.at(i % 8), batch.labels.at(i % 8) + 1);
+        Tensor<float> y({6, 6, 3});
+        const Placement at = draw(options.augment, random, i);
+        kernels::place_image(Cpu{}, view<3>(image.reshape({6, 6, 3})), view<2>(table), at, mutable_view<3>(y));
+        CHECK(same_bits(batch.images.rows(i % 8, i % 8 + 1).reshape({6, 6, 3}).clone(), y));
+        moved += at.top != 0 || at.left != 0 || at.flip == Flip::horizontal;
+    }
+    CHECK(moved > 0);
+    CHECK_FALSE(same(batches, all(loader, 5)));
+}
+
+TEST_CASE("Loader: blocks of pixels are averaged before anything else") {
+    const ImageSet set = numbered(3);
+    const Loader<double> loader(set, LoaderOptions{.downscale = 2}.for_evaluation());
+    const auto x = all(loader, 0)[0].images;
+    REQUIRE(x.shape() == Shape{3, 3, 3, 3});
+    for (Index n = 0; n < 3; ++n)
+        for (Index h = 0; h < 3; ++h)
+            for (Index w = 0; w < 3; ++w)
+                for (Index c = 0; c < 3; ++c) {
+                    double mean = 0;
+                    for (Index r = 0; r < 4; ++r) mean += set.images.at(n, 2 * h + r / 2, 2 * w + r % 2, c) / 1020.0;
+                    CHECK(std::abs(x.at(n, h, w, c) - mean) <= 1e-15); // four roundings of numbers below 1
+                }
+}
+
+TEST_CASE_TEMPLATE("Loader: the same bits with and without prefetching, on one thread and on two", T, float, double) {
+    const ImageSet set = numbered(60);
+    const auto reference = all(Loader<T>(set, training(set, 0)), 3);
+    for (const int threads : {1, 2}) {
+        set_threads(threads);
+        for (const Index prefetch : {0, 1, 2, 50})
+            CHECK(same(reference, all(Loader<T>(set, training(set, prefetch)), 3)));
+    }
+    set_threads(0);
+}
+
+TEST_CASE("Loader: starting in mid-epoch gives the rest of the epoch") {
+    const ImageSet set = numbered(60);
+    for (const Index prefetch : {0, 2}) {
+        const Loader<float> loader(set, training(set, prefetch));
+        auto rest = all(loader, 2);
+        for (Index first = 0; first <= loader.batches(); ++first) {
+            CHECK(same(all(loader, 2, first), rest));
+            if (!rest.empty()) rest.erase(rest.begin());
+        }
+    }
+}
+
+TEST_CASE("Loader: an epoch may be left at any batch and may outlive the loader") {
+    const ImageSet set = numbered(60);
+    auto loader = std::make_unique<Loader<float>>(set, training(set));
+    const auto whole = all(*loader, 0);
+    for (Index stop = 0; stop <= 3; ++stop) {
+        Index seen = 0;
+        for (auto& [images, numbers] : loader->epoch(0)) {
+            CHECK(same_bits(images, whole[std::size_t(seen)].images));
+            CHECK(same_bits(numbers, whole[std::size_t(seen)].labels));
+            if (seen++ == stop) break;
+        }
+        const auto unused = loader->epoch(0);
+    }
+    auto epoch = loader->epoch(0);
+    loader.reset();
+    std::size_t seen = 0;
+    for (auto& batch : epoch) CHECK(same_bits(batch.images, whole[seen++].images));
+    CHECK(seen == whole.size());
+}
+
+TEST_CASE("Loader: two epochs may be iterated at the same time") {
+    const ImageSet set = numbered(40);
+    const Loader<float> loader(set, training(set));
+    const auto a = all(loader, 0), b = all(loader, 1);
+    auto first = loader.epoch(0), second = loader.epoch(1);
+    auto x = first.begin();
+    auto y = second.begin();
+    for (std::size_t i = 0; i < a.size(); ++i, ++x, ++y) {
+        REQUIRE((x != first.end() && y != second.end()));
+        CHECK(same_bits(x->images, a[i].images));
+        CHECK(same_bits(y->images, b[i].images));
+    }
+    CHECK((x == first.end() && y == second.end()));
+}
+
+TEST_CASE("Loader: the smallest set is one pixel") {
+    const Loader<float> loader(numbered(1, 1, 1), {.size = 1, .augment = {.crop = 3, .flip = Flip::horizontal}});
+    for (Index epoch = 0; epoch < 20; ++epoch) CHECK(all(loader, epoch)[0].images.shape() == Shape{1, 1, 1, 1});
+}
+
+TEST_CASE("Loader: options that do not fit are errors") {
+    const ImageSet set = numbered(10);
+    using L = Loader<float>;
+    CHECK_THROWS_WITH_AS(L(set, {.size = 0}), "Loader: expected a batch size of at least 1, got 0", ShapeError);
+    CHECK_THROWS_WITH_AS(L(set, {.augment = {.crop = -1}}), "Loader: expected a crop of at least 0, got -1",
+                         ShapeError);
+    CHECK_THROWS_WITH_AS(L(set, {.prefetch = -1}), "Loader: expected a prefetch of at least 0, got -1", ShapeError);
+    for (const Index downscale : {-1, 0, 4, 12})
+        CHECK_THROWS_WITH_AS(
+            L(set, {.downscale = downscale}),
+            join_text("Loader: expected a downscale that divides height and width of [10,6,6,3], got ", downscale)
+                .c_str(),
+            ShapeError);
+    CHECK_THROWS_WITH_AS(L(set, {.normalize = {{0.5}, {0.5}}}), Contains("expected statistics of 3 channels"),
+                         ShapeError);
+    CHECK_THROWS_WITH_AS(L(ImageSet{}, {}), Contains("Loader: expected images [N,H,W,C]"), ShapeError);
+    const L loader(set, {.size = 4});
+    CHECK_THROWS_WITH_AS(loader.epoch(0, 4),
+                         "Loader::epoch: expected an epoch of at least 0 and a first batch of at most 3, got 0 and 4",
+                         ShapeError);
+    CHECK_THROWS_AS(loader.epoch(-1), ShapeError);
+    CHECK_THROWS_AS(loader.epoch(0, -1), ShapeError);
+}

@@ -1,0 +1,299 @@
+#include <espalier/ops/batch_norm.hpp>
+
+#include "support/check.hpp"
+
+#include <numeric>
+
+using namespace espalier;
+using namespace espalier::test;
+
+namespace {
+
+struct Statistics {
+    std::vector<double> mean, variance; // biased
+};
+
+template <class T> Statistics statistics_of(const Tensor<T>& x) {
+    const Index C = x.size(-1), M = C == 0 ? 0 : x.size() / C;
+    Statistics s{std::vector<double>(static_cast<std::size_t>(C)), std::vector<double>(static_cast<std::size_t>(C))};
+    for (Index c = 0; c < C; ++c) {
+        double &mean = s.mean[static_cast<std::size_t>(c)], &variance = s.variance[static_cast<std::size_t>(c)];
+        for (Index m = 0; m < M; ++m) mean += static_cast<double>(x.data()[m * C + c]) / static_cast<double>(M);
+        for (Index m = 0; m < M; ++m) {
+            const double d = static_cast<double>(x.data()[m * C + c]) - mean;
+            variance += d * d / static_cast<double>(M);
+        }
+    }
+    return s;
+}
+
+// The definition, and with `scale` the sum of the absolute values of its terms.
+template <class T>
+Tensor<double> reference(const Tensor<T>& x, const Tensor<T>& gamma, const Tensor<T>& beta, const Statistics& s,
+                         double epsilon, Activation activation, Tensor<double>* scale = nullptr) {
+    const Index C = x.size(-1);
+    Tensor<double> y(x.shape());
+    if (scale) *scale = Tensor<double>(x.shape());
+    for (Index i = 0; i < x.size(); ++i) {
+        const auto c = static_cast<std::size_t>(i % C);
+        const double v = static_cast<double>(x.data()[i]);
+        const double a = static_cast<double>(gamma.data()[c]) / std::sqrt(s.variance[c] + epsilon);
+        const double b = static_cast<double>(beta.data()[c]);
+        const double z = a * (v - s.mean[c]) + b;
+        y.mutable_data()[i] = activation == Activation::relu ? std::max(0.0, z) : z;
+        if (scale) scale->mutable_data()[i] = std::abs(a) * (std::abs(v) + std::abs(s.mean[c])) + std::abs(b);
+    }
+    return y;
+}
+
+template <class T> struct Operands {
+    Var<T> x, gamma, beta, mean, variance;
+    explicit Operands(const Shape& shape)
+        : x(parameter(random_tensor<T>(shape))),
+          gamma(parameter(uniform<T>({shape.back()}, Random(2, "gamma"), -2, 2))),
+          beta(parameter(random_tensor<T>({shape.back()}, "beta"))), mean(random_tensor<T>({shape.back()}, "mean")),
+          variance(uniform<T>({shape.back()}, Random(2, "variance"), 0.5, 2)) {}
+    Var<T> operator()(const BatchNormOptions& options = {}) const {
+        return batch_norm(x, gamma, beta, mean, variance, options);
+    }
+};
+
+constexpr Activation activations[] = {Activation::none, Activation::relu};
+
+} // namespace
+
+TEST_CASE_TEMPLATE("batch_norm: values in training for narrow, odd and wide maps", T, float, double) {
+    // rows of eight pixels with and without a remainder, several blocks of pixels, wide maps, strips of a wide row
+    for (const Shape& shape :
+         {Shape{2, 3, 3, 1}, Shape{3, 5, 7, 3}, Shape{4, 20, 20, 16}, Shape{5, 13, 11, 37}, Shape{3, 5, 5, 127},
+          Shape{2, 9, 9, 128}, Shape{3, 4, 4, 131}, Shape{9, 4, 4, 1100}, Shape{33, 12}, Shape{2, 1}, Shape{9001, 2}})
+        for (const Activation activation : activations) {
+            const Operands<T> o(shape);
+            const Statistics s = statistics_of(o.x.value());
+            Tensor<double> scale;
+            const auto y = reference(o.x.value(), o.gamma.value(), o.beta.value(), s, 1e-5, activation, &scale);
+            // 16 roundings on the way to a, b and y, and the statistics' own, which are of the size of eps * sqrt(M)
+            check_close(o({.activation = activation}).value(), y, 32, scale);
+        }
+}
+
+TEST_CASE_TEMPLATE("batch_norm: running statistics follow PyTorch", T, float, double) {
+    const Operands<T> o({3, 4, 5, 6});
+    const auto mean = o.mean.value().clone(), variance = o.variance.value().clone();
+    const Statistics s = statistics_of(o.x.value());
+    Tensor<double> new_mean({6}), new_variance({6});
+    for (Index c = 0; c < 6; ++c) {
+        const auto k = static_cast<std::size_t>(c);
+        new_mean.set(0.75 * static_cast<double>(mean.at(c)) + 0.25 * s.mean[k], c);
+        new_variance.set(0.75 * static_cast<double>(variance.at(c)) + 0.25 * s.variance[k] * 60 / 59, c);
+    }
+    SUBCASE("training updates them in place") {
+        o({.momentum = 0.25});
+        check_close(o.mean.value(), new_mean, 4);
+        check_close(o.variance.value(), new_variance, 4);
+    }
+    SUBCASE("training without recording does so too") {
+        const NoGrad no_grad;
+        o({.momentum = 0.25});
+        check_close(o.mean.value(), new_mean, 4);
+    }
+    SUBCASE("momentum 0 keeps them") {
+        o({.momentum = 0});
+        CHECK(same_bits(o.mean.value(), mean));
+        CHECK(same_bits(o.variance.value(), variance));
+    }
+    SUBCASE("inference keeps them and uses them") {
+        const auto y = o({.mode = Mode::inference});
+        CHECK(same_bits(o.mean.value(), mean));
+        CHECK(same_bits(o.variance.value(), variance));
+        const auto running_mean = mean.template cast<double>().to_vector();
+        const auto running_variance = variance.template cast<double>().to_vector();
+        check_close(y.value(), reference(o.x.value(), o.gamma.value(), o.beta.value(), {running_mean, running_variance},
+                                         1e-5, Activation::none));
+    }
+}
+
+TEST_CASE_TEMPLATE("batch_norm: statistics survive a mean far from zero and an outlier", T, float, double) {
+    const Index M = 40000;
+    Tensor<T> x = random_tensor<T>({M, 3});
+    for (Index m = 0; m < M; ++m) {
+        x.set(x.at(m, 0) + T(4096), m,
+              0); // x is rounded to 1/2048 for floats; a naive E[x^2] - E[x]^2 has nothing left
+        x.set(T(m == 0 ? 1000 : 5), m, 1); // the first pixel, which is among the samples of the pivot
+        x.set(T(7), m, 2);
+    }
+    const Statistics s = statistics_of(x);
+    Operands<T> o({M, 3});
+    o.x.set_value(x);
+    o({.momentum = 1});
+    for (Index c = 0; c < 2; ++c) {
+        const auto k = static_cast<std::size_t>(c);
+        CHECK(static_cast<double>(o.mean.value().at(c)) == doctest::Approx(s.mean[k]).epsilon(1e-6));
+        const double unbiased = s.variance[k] * M / (M - 1);
+        CHECK(static_cast<double>(o.variance.value().at(c)) == doctest::Approx(unbiased).epsilon(1e-4));
+    }
+    CHECK(o.mean.value().at(2) == T(7));
+    CHECK(o.variance.value().at(2) == T(0));
+}
+
+TEST_CASE_TEMPLATE("batch_norm: masked channels are exactly constant in inference", T, float, double) {
+    const Index C = 11;
+    Operands<T> o({3, 4, 4, C});
+    for (const Index c : {0, 4, 9, 10}) {
+        o.gamma.mutable_value().set(T(0), c);
+        o.mean.mutable_value().set(T(0), c);
+    }
+    o.beta.mutable_value().set(T(0), 4);
+    o.beta.mutable_value().set(T(0), 10);
+    const auto y = o({.mode = Mode::inference});
+    for (Index m = 0; m < 48; ++m)
+        for (const Index c : {0, 4, 9, 10}) CHECK(y.value().data()[m * C + c] == o.beta.value().at(c));
+}
+
+TEST_CASE_TEMPLATE("batch_norm: in inference a channel's bits do not depend on its neighbours", T, float, double) {
+    const Operands<T> wide({3, 5, 5, 24});
+    const std::vector<Index> kept = {1, 2, 5, 7, 11, 12, 13, 18, 21, 22, 23};
+    const auto count = static_cast<Index>(kept.size());
+    const auto narrow = [&](const Tensor<T>& t) {
+        Tensor<T> result({t.size() / 24, count});
+        for (Index m = 0; m < t.size() / 24; ++m)
+            for (Index k = 0; k < count; ++k) result.set(t.data()[m * 24 + kept[static_cast<std::size_t>(k)]], m, k);
+        return result;
+    };
+    const auto vector = [&](const Var<T>& v) { return Var<T>(narrow(v.value()).reshape({count})); };
+    const BatchNormOptions options{.mode = Mode::inference, .activation = Activation::relu};
+    const auto y = batch_norm(Var<T>(narrow(wide.x.value())), vector(wide.gamma), vector(wide.beta), vector(wide.mean),
+                              vector(wide.variance), options);
+    CHECK(same_bits(y.value(), narrow(wide(options).value())));
+}
+
+TEST_CASE("batch_norm: gradients") {
+    for (const Mode mode : {Mode::training, Mode::inference})
+        for (const Activation activation : activations)
+            for (const Shape& shape : {Shape{2, 3, 3, 2}, Shape{7, 5}, Shape{2, 130}}) {
+                CAPTURE(static_cast<int>(mode));
+                CAPTURE(static_cast<int>(activation));
+                const Operands<double> o(shape);
+                // outputs at least 1e-3 from the kink of relu, which is a hundred steps
+                const auto y = o({.mode = mode});
+                auto beta = o.beta.value().clone();
+                const Index C = shape.back();
+                for (bool moved = true; moved;) {
+                    moved = false;
+                    for (Index i = 0; i < y.size(); ++i)
+                        if (const Index c = i % C;
+                            std::abs(y.value().data()[i] - o.beta.value().at(c) + beta.at(c)) < 1e-3) {
+                            beta.set(beta.at(c) + 2.1e-3, c);
+                            moved = true;
+                        }
+                }
+                check_gradient(
+                    [&](std::vector<Var<double>>& v) {
+                        return batch_norm(v[0], v[1], v[2], Var<double>(o.mean.value().clone()),
+                                          Var<double>(o.variance.value().clone()),
+                                          {.mode = mode, .activation = activation});
+                    },
+                    {o.x.value(), o.gamma.value(), beta});
+            }
+}
+
+TEST_CASE_TEMPLATE("batch_norm: float gradients agree with double ones over many blocks", T, float, double) {
+    for (const Index C : {5, 16, 130}) {
+        const Shape shape{6, 20, 20, C};
+        const auto run = [&]<class U>(U) {
+            const auto as = [](const Var<float>& v) { return v.value().template cast<U>(); };
+            const Operands<float> o(shape);
+            return forward_and_gradients<U>(
+                [&](std::vector<Var<U>>& v) {
+                    return batch_norm(v[0], v[1], v[2], Var<U>(as(o.mean)), Var<U>(as(o.variance)));
+                },
+                {as(o.x), as(o.gamma), as(o.beta)});
+        };
+        const auto got = run(T{});
+        const auto expected = run(0.0);
+        // the cotangent is drawn in T: it differs by a rounding of T; the sums for gamma and beta have 2400 terms
+        for (std::size_t i = 0; i < got.size(); ++i)
+            check_close(got[i], expected[i], 64, Tensor<double>::scalar(i < 2 ? 4 : 2400));
+    }
+}
+
+TEST_CASE_TEMPLATE("batch_norm: same bits for any number of threads", T, float, double) {
+    for (const Shape& shape : {Shape{6, 30, 30, 16}, Shape{9, 21, 21, 13}, Shape{16, 4, 4, 300}})
+        check_repeatable([&] {
+            const Operands<T> o(shape);
+            auto all = forward_and_gradients<T>(
+                [&](std::vector<Var<T>>& v) {
+                    return batch_norm(v[0], v[1], v[2], o.mean, o.variance, {.activation = Activation::relu});
+                },
+                {o.x.value(), o.gamma.value(), o.beta.value()});
+            all.push_back(o.mean.value());
+            all.push_back(o.variance.value());
+            return all;
+        });
+}
+
+TEST_CASE_TEMPLATE("batch_norm: NaN passes through the fused relu", T, float, double) {
+    Operands<T> o({4, 9});
+    o.x.mutable_value().set(std::numeric_limits<T>::quiet_NaN(), 2, 8);
+    CHECK(std::isnan(o({.mode = Mode::inference, .activation = Activation::relu}).value().at(2, 8)));
+}
+
+TEST_CASE_TEMPLATE("batch_norm: gradients only where they are wanted", T, float, double) {
+    Operands<T> o({4, 3});
+    o.x = o.x.detach();
+    const auto y = o();
+    y.backward(Tensor<T>::ones(y.shape()));
+    CHECK(!o.x.grad().defined());
+    check_close(o.beta.grad(), Tensor<double>::full({3}, 4));
+    CHECK(!o.mean.grad().defined());
+}
+
+TEST_CASE_TEMPLATE("batch_norm: no channels, no pixels", T, float, double) {
+    for (const Mode mode : {Mode::training, Mode::inference}) {
+        const Operands<T> o({2, 3, 3, 0});
+        const auto y = o({.mode = mode, .activation = Activation::relu});
+        CHECK(y.shape() == Shape{2, 3, 3, 0});
+        y.backward(Tensor<T>(y.shape()));
+        CHECK(o.gamma.grad().size() == 0);
+    }
+    const Operands<T> o({0, 3, 3, 4});
+    const auto y = o({.mode = Mode::inference});
+    y.backward(Tensor<T>(y.shape()));
+    check_close(o.gamma.grad(), Tensor<double>::zeros({4}));
+}
+
+TEST_CASE("batch_norm: channel rule") {
+    const Operands<float> o({4, 3});
+    const ChannelRule& rule = o().node()->rule;
+    REQUIRE(rule.is_declared());
+    REQUIRE(rule.links().size() == 5);
+    for (int operand = 0; operand < 5; ++operand) {
+        const ChannelLink& link = rule.links()[static_cast<std::size_t>(operand)];
+        CHECK(link.operand == operand);
+        CHECK(link.other == ChannelRule::output);
+        CHECK(link.role == ChannelRole::rides);
+    }
+    CHECK(rule.keeps_zero()); // a masked channel has its beta masked as well
+}
+
+TEST_CASE_TEMPLATE("batch_norm: errors", T, float, double) {
+    const Operands<T> o({2, 2, 2, 3});
+    const auto throws = [&](const char* text, const auto& call) {
+        const auto mean = o.mean.value().clone();
+        CHECK_THROWS_WITH_AS(call(), doctest::Contains(text), ShapeError);
+        CHECK(same_bits(o.mean.value(), mean)); // nothing has changed
+    };
+    const Var<T> four(Tensor<T>::ones({4})), one(Tensor<T>::ones({1, 3})), three(Tensor<T>::ones({2, 2, 3}));
+    throws("batch_norm: expected x [N,H,W,C] or [N,C], got [2,2,3]",
+           [&] { batch_norm(three, o.gamma, o.beta, o.mean, o.variance); });
+    throws("batch_norm: expected gamma [3] for x [2,2,2,3], got [4]",
+           [&] { batch_norm(o.x, four, o.beta, o.mean, o.variance); });
+    throws("expected beta [3]", [&] { batch_norm(o.x, o.gamma, four, o.mean, o.variance); });
+    throws("expected running_mean [3]", [&] { batch_norm(o.x, o.gamma, o.beta, four, o.variance); });
+    throws("expected running_var [3]", [&] { batch_norm(o.x, o.gamma, o.beta, o.mean, four); });
+    throws("expected at least 2 pixels in training, got x [1,3]",
+           [&] { batch_norm(one, o.gamma, o.beta, o.mean, o.variance); });
+    throws("expected a momentum in [0, 1], got 2", [&] { o({.momentum = 2}); });
+    throws("expected a positive epsilon, got 0", [&] { o({.epsilon = 0}); });
+    CHECK_NOTHROW(batch_norm(one, o.gamma, o.beta, o.mean, o.variance, {.mode = Mode::inference}));
+}
