@@ -18,10 +18,13 @@
 #include <espalier/cpu/accumulate.hpp>
 #include <espalier/cpu/column_sum.hpp>
 #include <espalier/cpu/elementwise.hpp>
+#include <espalier/cpu/fixed_order.hpp>
+#include <espalier/cpu/gather.hpp>
 #include <espalier/cpu/gemm.hpp>
 #include <espalier/cpu/lanes.hpp>
 #include <espalier/cpu/microkernel.hpp>
 #include <espalier/cpu/reduce.hpp>
+#include <espalier/cpu/workers.hpp>
 
 #include <espalier/autograd/backward.hpp>
 #include <espalier/autograd/channels.hpp>
@@ -32,16 +35,27 @@
 #include <espalier/ops/activation.hpp>
 #include <espalier/ops/arithmetic.hpp>
 #include <espalier/ops/batch_norm.hpp>
+#include <espalier/ops/concat.hpp>
 #include <espalier/ops/conv2d.hpp>
 #include <espalier/ops/conv2d_options.hpp>
+#include <espalier/ops/cross_entropy.hpp>
+#include <espalier/ops/dropout.hpp>
+#include <espalier/ops/feature_flow.hpp>
+#include <espalier/ops/flow_options.hpp>
 #include <espalier/ops/fused_activation.hpp>
 #include <espalier/ops/join.hpp>
 #include <espalier/ops/linear.hpp>
 #include <espalier/ops/math.hpp>
 #include <espalier/ops/matmul.hpp>
 #include <espalier/ops/mode.hpp>
+#include <espalier/ops/mse.hpp>
+#include <espalier/ops/pad.hpp>
 #include <espalier/ops/place.hpp>
+#include <espalier/ops/pool.hpp>
 #include <espalier/ops/reduce.hpp>
+#include <espalier/ops/reshape.hpp>
+#include <espalier/ops/slice.hpp>
+#include <espalier/ops/softmax.hpp>
 
 #include <espalier/nn/batch_norm.hpp>
 #include <espalier/nn/conv2d.hpp>
@@ -63,7 +77,9 @@
 #include <espalier/pruning/criteria.hpp>
 #include <espalier/pruning/cut.hpp>
 #include <espalier/pruning/groups.hpp>
+#include <espalier/pruning/latency.hpp>
 #include <espalier/pruning/mask.hpp>
+#include <espalier/pruning/placement.hpp>
 #include <espalier/pruning/plan.hpp>
 #include <espalier/pruning/planner.hpp>
 #include <espalier/pruning/surgery.hpp>
@@ -81,5 +97,16 @@
 
 #include <espalier/io/atomic_file.hpp>
 #include <espalier/io/module_state.hpp>
+#include <espalier/io/plan_file.hpp>
 #include <espalier/io/safetensors.hpp>
 #include <espalier/io/tensor_file.hpp>
+
+#include <espalier/train/adam.hpp>
+#include <espalier/train/checkpoint.hpp>
+#include <espalier/train/csv_log.hpp>
+#include <espalier/train/evaluate.hpp>
+#include <espalier/train/optimizer.hpp>
+#include <espalier/train/progress.hpp>
+#include <espalier/train/schedule.hpp>
+#include <espalier/train/sgd.hpp>
+#include <espalier/train/trainer.hpp>

@@ -71,17 +71,21 @@ TEST_CASE("read_idx: foreign magic is an error at its first wrong byte") {
 TEST_CASE("read_idx: a header that promises billions allocates nothing") {
     const TemporaryFolder folder;
     const std::uint32_t huge = 0xFFFFFFFF;
-    // The last two have products that are 0 and 12 modulo 2^64.
-    for (const auto& extents : std::vector<std::vector<std::uint32_t>>{{huge, huge, huge},
-                                                                       {huge, 1, 1},
-                                                                       {1, huge, 28},
-                                                                       {1u << 31, 1u << 31, 4},
-                                                                       {1u << 31, 1u << 31, 1u << 31}}) {
-        const auto path = folder.write("huge", header(extents) + Bytes(12, 1));
-        MemoryPool::instance().reset_peak();
-        const std::size_t before = MemoryPool::instance().peak_bytes();
-        CHECK_THROWS_WITH_AS(read_idx(path, 3), Contains("after the header, got 12 bytes at byte 16 of "), IoError);
-        CHECK(MemoryPool::instance().peak_bytes() == before);
+    for (const std::vector<std::uint32_t>& extents :
+         std::vector<std::vector<std::uint32_t>>{{huge, huge, huge},
+                                                 {huge, 1, 1},
+                                                 {1, huge, 28},
+                                                 {1u << 31, 1u << 31, 4},       // the product is 0 modulo 2^64
+                                                 {769546, 494770, 48448661}}) { // and this one 4
+        for (const std::size_t count : {0u, 4u, 12u}) {
+            const auto path = folder.write("huge", header(extents) + Bytes(count, 1));
+            MemoryPool::instance().reset_peak();
+            const std::size_t before = MemoryPool::instance().peak_bytes();
+            CHECK_THROWS_WITH_AS(read_idx(path, 3),
+                                 Contains(join_text("after the header, got ", count, " bytes at byte 16 of ").c_str()),
+                                 IoError);
+            CHECK(MemoryPool::instance().peak_bytes() == before);
+        }
     }
 }
 

@@ -134,7 +134,7 @@ TEST_CASE("Loader: augmented images are those of the draws for their epoch and p
 TEST_CASE("Loader: blocks of pixels are averaged before anything else") {
     const ImageSet set = numbered(3);
     const Loader<double> loader(set, LoaderOptions{.downscale = 2}.for_evaluation());
-    const auto x = all(loader, 0)[0].images;
+    const auto x = all(loader, 0).at(0).images;
     REQUIRE(x.shape() == Shape{3, 3, 3, 3});
     for (Index n = 0; n < 3; ++n)
         for (Index h = 0; h < 3; ++h)
@@ -206,7 +206,7 @@ TEST_CASE("Loader: two epochs may be iterated at the same time") {
 
 TEST_CASE("Loader: the smallest set is one pixel") {
     const Loader<float> loader(numbered(1, 1, 1), {.size = 1, .augment = {.crop = 3, .flip = Flip::horizontal}});
-    for (Index epoch = 0; epoch < 20; ++epoch) CHECK(all(loader, epoch)[0].images.shape() == Shape{1, 1, 1, 1});
+    for (Index epoch = 0; epoch < 20; ++epoch) CHECK(all(loader, epoch).at(0).images.shape() == Shape{1, 1, 1, 1});
 }
 
 TEST_CASE("Loader: options that do not fit are errors") {

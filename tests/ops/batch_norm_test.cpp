@@ -130,7 +130,9 @@ TEST_CASE_TEMPLATE("batch_norm: statistics survive a mean far from zero and an o
         const auto k = static_cast<std::size_t>(c);
         CHECK(static_cast<double>(o.mean.value().at(c)) == doctest::Approx(s.mean[k]).epsilon(1e-6));
         const double unbiased = s.variance[k] * M / (M - 1);
-        CHECK(static_cast<double>(o.variance.value().at(c)) == doctest::Approx(unbiased).epsilon(1e-4));
+        // the outlier moves the pivot by 995 / 16, 12 deviations: 12 * 12 * 16 roundings at most are lost to
+        // cancellation
+        CHECK(static_cast<double>(o.variance.value().at(c)) == doctest::Approx(unbiased).epsilon(1e-3));
     }
     CHECK(o.mean.value().at(2) == T(7));
     CHECK(o.variance.value().at(2) == T(0));
@@ -264,14 +266,17 @@ TEST_CASE_TEMPLATE("batch_norm: no channels, no pixels", T, float, double) {
 
 TEST_CASE("batch_norm: channel rule") {
     const Operands<float> o({4, 3});
-    const ChannelRule& rule = o().node()->rule;
+    const auto y = o();
+    const ChannelRule& rule = y.node()->rule;
     REQUIRE(rule.is_declared());
     REQUIRE(rule.links().size() == 5);
+    using enum ChannelRole;
+    const ChannelRole roles[] = {rides, scales, shifts, mean, variance};
     for (int operand = 0; operand < 5; ++operand) {
         const ChannelLink& link = rule.links()[static_cast<std::size_t>(operand)];
         CHECK(link.operand == operand);
         CHECK(link.other == ChannelRule::output);
-        CHECK(link.role == ChannelRole::rides);
+        CHECK(static_cast<int>(link.role) == static_cast<int>(roles[operand]));
     }
     CHECK(rule.keeps_zero()); // a masked channel has its beta masked as well
 }

@@ -9,7 +9,7 @@
 #include <espalier/ops/activation.hpp>
 #include <espalier/ops/arithmetic.hpp>
 #include <espalier/ops/concat.hpp>
-#include <espalier/ops/pool2d.hpp>
+#include <espalier/ops/pool.hpp>
 #include <espalier/ops/reshape.hpp>
 
 #include <memory>

@@ -37,7 +37,8 @@ struct ChannelLink {
 ///
 /// The channel axis of an activation is its last. Pruning reads these rules off the recorded graph
 /// (`pruning/groups.hpp`) and needs to know nothing else about ops. A default-constructed rule says nothing: channels
-/// that reach such an op are blocked, and the reason names it.
+/// that reach such an op are blocked, and the reason names it. Each statement takes the rule before it and returns it by
+/// value, so that `rule = std::move(rule).pass(0)` is safe: a reference to itself would be emptied by its own move.
 class ChannelRule {
 public:
     static constexpr int output = -1;
@@ -53,69 +54,69 @@ public:
     static ChannelRule same(int operand = 0) { return declared().pass(operand); }
 
     /// Channels of the operand go to the output one to one. An extent of 1 that is broadcast couples nothing.
-    ChannelRule&& pass(int operand, Index begin = 0, Index output_begin = 0, Index count = -1) && {
+    ChannelRule pass(int operand, Index begin = 0, Index output_begin = 0, Index count = -1) && {
         links_.push_back({operand, -1, output, -1, begin, output_begin, count});
         return std::move(*this);
     }
     /// As `pass`, where an indexed join may let the operand keep fewer channels than the output.
-    ChannelRule&& join(int operand) && {
+    ChannelRule join(int operand) && {
         ChannelLink link{operand, -1, output, -1};
         link.joined = true;
         links_.push_back(link);
         return std::move(*this);
     }
     /// Each channel of the operand becomes every `period`-th entry of the output (flattening: period = C).
-    ChannelRule&& spread(int operand, Index period) && {
+    ChannelRule spread(int operand, Index period) && {
         ChannelLink link{output, -1, operand, -1};
         link.period = period;
         links_.push_back(link);
         return std::move(*this);
     }
     /// Every `period`-th entry of the operand is one channel of the output (the reverse of `spread`).
-    ChannelRule&& gather(int operand, Index period) && {
+    ChannelRule gather(int operand, Index period) && {
         ChannelLink link{operand, -1, output, -1};
         link.period = period;
         links_.push_back(link);
         return std::move(*this);
     }
     /// A parameter's axis makes the channels of the output.
-    ChannelRule&& make(int operand, int axis) && {
+    ChannelRule make(int operand, int axis) && {
         ChannelLink link{operand, axis, output, -1};
         link.role = ChannelRole::makes;
         links_.push_back(link);
         return std::move(*this);
     }
     /// A parameter's axis rides along with the channels of the output.
-    ChannelRule&& ride(int operand, int axis = 0, ChannelRole role = ChannelRole::rides) && {
+    ChannelRule ride(int operand, int axis = 0, ChannelRole role = ChannelRole::rides) && {
         ChannelLink link{operand, axis, output, -1};
         link.role = role;
         links_.push_back(link);
         return std::move(*this);
     }
     /// A parameter's axis eats the channels of another operand.
-    ChannelRule&& eat(int operand, int axis, int input) && {
+    ChannelRule eat(int operand, int axis, int input) && {
         ChannelLink link{operand, axis, input, -1};
         link.role = ChannelRole::eats;
         links_.push_back(link);
         return std::move(*this);
     }
-    ChannelRule&& link(const ChannelLink& link) && {
+    ChannelRule link(const ChannelLink& link) && {
         links_.push_back(link);
         return std::move(*this);
     }
     /// Channels of this operand (or of `output`) can't be cut, and why: "group convolution".
-    ChannelRule&& block(int operand, std::string reason) && {
+    ChannelRule block(int operand, std::string reason) && {
         blocked_.emplace_back(operand, std::move(reason));
         return std::move(*this);
     }
     /// The op multiplies: each element of the weight operand takes part in `positions` multiply-adds.
-    ChannelRule&& multiply(int weight, Index positions) && {
+    ChannelRule multiply(int weight, Index positions) && {
         weight_ = weight;
         positions_ = positions;
         return std::move(*this);
     }
     /// f(0) != 0: a channel that is zero before the op is not zero after it.
-    ChannelRule&& moves_zero() && {
+    ChannelRule moves_zero() && {
         moves_zero_ = true;
         return std::move(*this);
     }

@@ -1,36 +1,23 @@
 #pragma once
 
-#include <espalier/core/parallel.hpp>
+#include <espalier/cpu/reduce.hpp>
 #include <espalier/tensor/tensor.hpp>
 
-#include <algorithm>
-
 namespace espalier::inline ESPALIER_BACKEND {
-namespace kernels {
+namespace detail {
 
-/// Rows in one block of `column_sum`: the partial sums do not depend on the number of threads.
-inline constexpr Index column_sum_rows = 256;
-
-/// Elements of scratch that `column_sum` of [M, C] takes.
-inline Index column_sum_scratch(Index rows, Index columns) {
-    return (rows + column_sum_rows - 1) / column_sum_rows * columns;
-}
-
-/// sum[c] = sum over m of x[m,c], in fixed blocks of rows whose sums are then added first to last.
-template <class T> void column_sum(Cpu, View<const T, 2> x, View<T, 1> scratch, View<T, 1> sum) {
-    const Index columns = x.size(1), blocks = column_sum_scratch(x.size(0), 1);
-    parallel_ranges(x.size(0), column_sum_rows, [&](Index begin, Index end) {
-        T* const partial = scratch.at(begin / column_sum_rows * columns);
-        std::fill_n(partial, columns, T(0));
-        for (Index m = begin; m < end; ++m) {
-            const T* const row = x.at(m);
-            for (Index c = 0; c < columns; ++c) partial[c] += row[c];
-        }
+/// Sums of x [..., C] over all axes but the last: the gradient of a bias.
+template <class T> Tensor<T> column_sums(const Tensor<T>& x) {
+    const Index rows = x.shape().product(0, x.rank() - 1), columns = x.size(-1);
+    Tensor<T> sums({columns}, x.device());
+    Tensor<double> scratch({kernels::reduce_blocks(1, rows, columns).count * columns}, x.device());
+    const auto same = [](auto value) { return value; };
+    dispatch(x.device(), [&](auto on) {
+        kernels::reduce_middle(on, View<T, 2>(sums.mutable_data(), {1, columns}), mutable_flat(scratch), same, same,
+                               View<const T, 3>(x.data(), {1, rows, columns}));
     });
-    std::fill_n(sum.data(), columns, T(0));
-    for (Index block = 0; block < blocks; ++block)
-        for (Index c = 0; c < columns; ++c) sum(c) += scratch(block * columns + c);
+    return sums;
 }
 
-} // namespace kernels
+} // namespace detail
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -31,7 +31,7 @@ template <class T> Strided<T> mutable_strided(Tensor<T>& x) {
     return {x.mutable_data(), detail::trailing_extents(x.shape())};
 }
 /// `x` repeated along its axes of extent 1 (and missing axes) up to `shape`, which it must fit.
-template <class T> Strided<const T> broadcast(const Tensor<T>& x, const Shape& shape) {
+template <class T> Strided<const T> broadcast_to(const Tensor<T>& x, const Shape& shape) {
     const auto extents = detail::trailing_extents(shape), own = detail::trailing_extents(x.shape());
     auto strides = detail::strides_of(strided(x));
     for (std::size_t axis = 0; axis < extents.size(); ++axis)
@@ -110,8 +110,7 @@ private:
 template <class F, class T, class... X> void dense_row(const F& f, Index n, T* __restrict y, const X* __restrict... x) {
     for (Index i = 0; i < n; ++i) y[i] = f(x[i]...);
 }
-template <class F, class T, class A>
-void row(const F& f, Index n, T* y, Index y_step, const A* a, Index a_step) {
+template <class F, class T, class A> void row(const F& f, Index n, T* y, Index y_step, const A* a, Index a_step) {
     if (y_step == 1 && a_step == 1) return dense_row(f, n, y, a);
     for (Index i = 0; i < n; ++i) y[i * y_step] = f(a[i * a_step]);
 }
@@ -153,7 +152,8 @@ void elementwise(Cpu, F f, Strided<T> y, Strided<const A> a, Strided<const B> b)
 }
 /// y = x
 template <class T> void copy(Cpu on, Strided<const T> x, Strided<T> y) {
-    elementwise(on, [](T v) { return v; }, y, x);
+    elementwise(
+        on, [](T v) { return v; }, y, x);
 }
 
 } // namespace kernels

@@ -14,9 +14,10 @@
 namespace espalier::inline ESPALIER_BACKEND {
 namespace kernels {
 
-/// One tap along an axis: output number i reads input pixel i * scale + offset with the weights at `place`.
+/// One tap along an axis: output number i reads input pixel i * scale + offset with weights `tap`, which lie at `place`
+/// of the panel.
 struct Tap {
-    Index offset, place;
+    Index offset, tap, place;
 };
 
 /// Every `step`-th pixel of an output axis from `first`: pixels that share their taps, in order of offset.
@@ -92,8 +93,9 @@ template <class T>
 void plan_rows(kernels::GatherPart& part, Index taps_across, const View<const T, 4>& x, const View<T, 4>& y) {
     const auto &rows = part.rows, &columns = part.columns;
     const Index channels = x.size(3), width = columns.span(columns.count);
-    part.copies = rows.low() < 0 || columns.low() < 0 || rows.low() + rows.span(rows.count) > x.size(1) ||
-                  columns.low() + width > x.size(2);
+    const bool taps = !rows.taps.empty() && !columns.taps.empty();
+    part.copies = taps && (rows.low() < 0 || columns.low() < 0 || rows.low() + rows.span(rows.count) > x.size(1) ||
+                  columns.low() + width > x.size(2));
     const Index pixel = part.copies ? channels : x.stride(2), row = part.copies ? width * channels : x.stride(1);
     const Index image = part.copies ? rows.span(rows.count) * row : x.stride(0);
 

@@ -60,10 +60,11 @@ template <class T> void pack_panel(View<const T, 2> w, Index row, Index panel_ro
     T* to = panel + first * panel_rows + row * width;
     for (Index i = 0; i < w.size(0); ++i, to += width) {
         const T* const from = w.at(i, first);
-        if (stride == 1)
-            std::copy_n(from, columns, to);
-        else
-            for (Index k = 0; k < columns; ++k) to[k] = from[k * stride];
+        if (stride == 1 && columns == width) {
+            for (Index k = 0; k < width; k += Simd<T>::lanes) Simd<T>::store(to + k, Simd<T>::load(from + k));
+            continue;
+        }
+        for (Index k = 0; k < columns; ++k) to[k] = from[k * stride];
         std::fill(to + columns, to + width, T(0));
     }
 }

@@ -21,6 +21,11 @@ inline ReduceBlocks reduce_blocks(Index P, Index Q, Index R) {
     const Index rows = std::max({Index(8), (elementwise_grain + R - 1) / R, (Q + 63) / 64});
     return {rows, (Q + rows - 1) / rows};
 }
+/// Elements of scratch that `reduce_middle` of [P,Q,R] takes.
+inline Index reduce_scratch(Index P, Index Q, Index R) {
+    const Index blocks = reduce_blocks(P, Q, R).count;
+    return blocks == 1 ? 0 : P * blocks * R;
+}
 
 } // namespace kernels
 
@@ -49,11 +54,12 @@ namespace kernels {
 
 /// y[p,r] = finish(sum over q of term(x[p,q,r]...)), summed in double in an order that depends on the extents alone.
 ///
-/// x [P,Q,R] dense, y [P,R]; scratch of P * reduce_blocks(P,Q,R).count * R elements.
+/// x [P,Q,R] dense, y [P,R]; scratch of reduce_scratch(P, Q, R) elements. A thread takes blocks of rows, columns of y.
 template <class T, class Term, class Finish, class... X>
 void reduce_middle(Cpu, View<T, 2> y, View<double, 1> scratch, Term term, Finish finish, View<const X, 3>... x) {
     const Index P = y.size(0), R = y.size(1), Q = std::max({x.size(1)...});
-    const auto [rows, blocks] = reduce_blocks(P, Q, R);
+    const ReduceBlocks split = reduce_blocks(P, Q, R);
+    const Index rows = split.rows, blocks = split.count;
     const Index chunks = (R + reduce_columns - 1) / reduce_columns;
     const Index work = std::max<Index>(1, rows * std::min(R, reduce_columns));
     const View<double, 3> partial(scratch.data(), {P, blocks, R});

@@ -51,14 +51,13 @@ void load_state(const TensorFile& file, const Module<T>& module, const std::stri
     std::vector<std::vector<Index>> kept;
     for (const auto& [name, join] : joins) {
         const Tensor<Index> list = file.get<Index>(prefix + name);
-        const Index channels = file.shape(prefix + detail::constant_name(name)).size();
+        const Index channels = file.shape(prefix + detail::constant_name(name)).size(); // 0: the width is not kept here
         Index previous = -1;
         bool rising = list.rank() == 1;
         for (const Index channel : list) rising = rising && channel > std::exchange(previous, channel);
-        // a padded shortcut keeps channels without having constants; its width is known to the network only
         expect<StateError>(rising && (channels == 0 || previous < channels), "load_state: expected '", prefix, name,
-                           "' to hold rising channels below ", channels, ", got ", list.to_vector(), " in ",
-                           file.source());
+                           "' to hold rising channels", channels == 0 ? "" : join_text(" below ", channels), ", got ",
+                           list.to_vector(), " in ", file.source());
         kept.push_back(list.to_vector());
     }
 

@@ -3,8 +3,8 @@
 #include <espalier/models/model.hpp>
 #include <espalier/nn/conv2d.hpp>
 #include <espalier/nn/linear.hpp>
-#include <espalier/ops/elementwise.hpp>
-#include <espalier/ops/pool2d.hpp>
+#include <espalier/ops/activation.hpp>
+#include <espalier/ops/pool.hpp>
 #include <espalier/ops/reshape.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -12,19 +12,18 @@ namespace models {
 
 /// LeNet-5: two 5x5 convolutions of 6 and 16 filters, each with average pooling by 2, then 120, 84 and `classes` units.
 ///
-/// For 32x32 images, or 28x28 with a padding of 2 in the first convolution: `Options::size`. Biases, no batch norm, tanh
-/// or relu after each layer but the last. All maps differ in shape, so its flow is empty. Weights are drawn from the
-/// seed and their names by Xavier's rule for tanh and He's for relu.
-/// Source: LeCun et al. 1998, section II.B, with full connections between maps and a plain output layer.
+/// For 32x32 images, or 28x28 with a padding of 2 in the first convolution: `Options::size`. Biases, no batch norm,
+/// tanh or relu after each layer but the last. All maps differ in shape, so its flow is empty. Weights are drawn from
+/// the seed and their names by Xavier's rule for tanh and He's for relu. Source: LeCun et al. 1998, section II.B, with
+/// full connections between maps and a plain output layer.
 template <class T> class LeNet : public Model<T> {
 public:
     /// @throws ShapeError unless the size is 28 or 32
     explicit LeNet(const Options& options)
         : Model<T>("lenet5", options),
-          conv1_(this->child("conv1", Conv2d<T>({.in = options.channels,
-                                                 .out = 6,
-                                                 .size = 5,
-                                                 .padding = options.size == 28 ? 2 : 0}))),
+          conv1_(this->child(
+              "conv1",
+              Conv2d<T>({.in = options.channels, .out = 6, .size = 5, .padding = options.size == 28 ? 2 : 0}))),
           conv2_(this->child("conv2", Conv2d<T>({.in = 6, .out = 16, .size = 5}))),
           linear1_(this->child("linear1", Linear<T>({.in = 5 * 5 * 16, .out = 120}))),
           linear2_(this->child("linear2", Linear<T>({.in = 120, .out = 84}))),
@@ -37,8 +36,8 @@ public:
         const auto bend = [this](const Var<T>& y) {
             return this->options().nonlinearity == Nonlinearity::relu ? relu(y) : tanh(y);
         };
-        Var<T> y = avg_pool2d(bend(conv1_.forward(x)), {.size = 2, .stride = 2});
-        y = avg_pool2d(bend(conv2_.forward(y)), {.size = 2, .stride = 2});
+        Var<T> y = avg_pool2d(bend(conv1_.forward(x)));
+        y = avg_pool2d(bend(conv2_.forward(y)));
         y = bend(linear1_.forward(flatten(y)));
         return {.logits = linear3_.forward(bend(linear2_.forward(y))), .flow = {}};
     }

@@ -6,7 +6,7 @@
 #include <espalier/nn/join.hpp>
 #include <espalier/nn/linear.hpp>
 #include <espalier/nn/padded_shortcut.hpp>
-#include <espalier/ops/pool2d.hpp>
+#include <espalier/ops/pool.hpp>
 
 #include <optional>
 #include <vector>
@@ -99,13 +99,14 @@ public:
         Var<T> y = bn_.forward(conv_.forward(x), Activation::relu);
         for (const Stage& stage : stages_) {
             FlowStage<T>& taps = out.flow.stages.emplace_back();
+            out.flow.branches.emplace_back();
             if (out.flow.stages.size() == 1) taps.maps.push_back(y);
             for (const BasicBlock<T>& block : stage.blocks) {
                 const auto result = block.forward(y);
                 if (taps.maps.empty()) taps.entry = result.stream;
                 y = result.y;
                 taps.maps.push_back(y);
-                out.flow.branches.push_back(result.branch);
+                out.flow.branches.back().push_back(result.branch);
             }
         }
         out.logits = linear_->forward(global_avg_pool(y));

@@ -4,7 +4,7 @@
 #include <espalier/nn/batch_norm.hpp>
 #include <espalier/nn/conv2d.hpp>
 #include <espalier/nn/linear.hpp>
-#include <espalier/ops/pool2d.hpp>
+#include <espalier/ops/pool.hpp>
 
 #include <map>
 #include <optional>
@@ -60,7 +60,7 @@ public:
                     taps.back().maps.push_back(y);
                 }
             }
-            if (y.size(1) >= 2 && y.size(2) >= 2) y = max_pool2d(y, {.size = 2, .stride = 2});
+            if (y.size(1) >= 2 && y.size(2) >= 2) y = max_pool2d(y);
         }
         out.logits = linear_->forward(global_avg_pool(y));
         return out;
@@ -70,7 +70,7 @@ private:
     struct Stage : Module<T> {
         void append(Index in, Index out) {
             const std::string number = std::to_string(layers.size() + 1);
-            Conv2d<T> conv({.in = in, .out = out, .size = 3, .padding = 1, .bias = Bias::none});
+            Conv2d<T> conv({.in = in, .out = out, .size = 3, .padding = 1, .bias = Bias::none, .init = Init::zeros()});
             layers.emplace_back(this->child("conv" + number, conv),
                                 this->child("bn" + number, BatchNorm<T>({.channels = out})));
         }

@@ -24,9 +24,8 @@ public:
 
     /// x [N,C] or [N,H,W,C] -> the same shape, with the activation applied in the same pass.
     Var<T> forward(const Var<T>& x, Activation activation = Activation::none) const {
-        return batch_norm(
-            x, gamma, beta, running_mean, running_var,
-            {.mode = this->mode(), .momentum = momentum, .epsilon = epsilon, .activation = activation});
+        return batch_norm(x, gamma, beta, running_mean, running_var,
+                          {.mode = this->mode(), .momentum = momentum, .epsilon = epsilon, .activation = activation});
     }
 
     Var<T> gamma, beta, running_mean, running_var;

@@ -29,6 +29,7 @@ public:
                    spec.out % spec.groups == 0,
                "Conv2d: expected positive in, out and size, divisible by groups, got in ", spec.in, ", out ", spec.out,
                ", size ", spec.size, " and groups ", spec.groups);
+        depthwise = spec.groups > 1 && spec.groups == spec.in && spec.groups == spec.out;
         const Shape shape{spec.out, spec.size, spec.size, spec.in / spec.groups};
         weight = this->add_parameter("weight", draw_weight<T>(shape, spec.init, random.substream(0)));
         if (spec.bias == Bias::learned)
@@ -36,10 +37,15 @@ public:
     }
 
     /// x [N,H,W,C] -> [N,P,Q,K]
-    Var<T> forward(const Var<T>& x) const { return conv2d(x, weight, bias, options); }
+    Var<T> forward(const Var<T>& x) const {
+        Conv2dOptions now = options;
+        if (depthwise) now.groups = weight.size(0); // as many as there are channels, also after surgery
+        return conv2d(x, weight, bias, now);
+    }
 
     Var<T> weight, bias; ///< `bias` is undefined if there is none
     Conv2dOptions options;
+    bool depthwise = false; ///< one filter a channel: groups follow the weight
 };
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -18,7 +18,7 @@ public:
 
     /// x [...] -> the same shape; x itself in inference mode.
     Var<T> forward(const Var<T>& x) {
-        if (this->mode() == Mode::inference || rate_ == 0) return x;
+        if (this->mode() == Mode::inference) return x;
         const auto call = static_cast<std::uint64_t>(calls_.item());
         calls_.mutable_value().fill(static_cast<T>(call + 1));
         return dropout(x, rate_, random_.substream(call));

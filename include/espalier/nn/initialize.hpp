@@ -25,8 +25,8 @@ enum class Distribution { normal, uniform };
 
 /// How weights are drawn: mean 0 and standard deviation gain / sqrt(fan), from a normal or a uniform distribution.
 ///
-/// Biases are uniform in +-bias / sqrt(fan in of their weight). The default is PyTorch's for both kinds of layer: weight
-/// and bias uniform in +-1 / sqrt(fan in).
+/// Biases are uniform in +-bias / sqrt(fan in of their weight). The default is PyTorch's for both kinds of layer:
+/// weight and bias uniform in +-1 / sqrt(fan in).
 struct Init {
     double gain = 1 / std::numbers::sqrt3; ///< a uniform distribution in [-1, 1] has this deviation
     Fan fan = Fan::in;
@@ -39,10 +39,13 @@ struct Init {
     }
     /// For layers before tanh: deviation sqrt(2 / (fan in + fan out)), no bias. Source: Glorot & Bengio 2010, eq. 16.
     static Init xavier(Distribution distribution = Distribution::uniform) { return {1, Fan::mean, distribution, 0}; }
+    /// All zero and at no cost, for layers that are to be loaded, or drawn by `initialize`.
+    static Init zeros() { return {0, Fan::in, Distribution::uniform, 0}; }
 };
 
 /// A weight [K,R,S,C] or [K,C]; element i is draw i of `random`.
 template <class T> Tensor<T> draw_weight(const Shape& shape, const Init& init, const Random& random) {
+    if (init.gain == 0) return Tensor<T>::zeros(shape);
     const auto [in, out] = fans(shape);
     const double fan = init.fan == Fan::in    ? static_cast<double>(in)
                        : init.fan == Fan::out ? static_cast<double>(out)
@@ -54,6 +57,7 @@ template <class T> Tensor<T> draw_weight(const Shape& shape, const Init& init, c
 
 /// The bias [K] of a weight [K,R,S,C] or [K,C].
 template <class T> Tensor<T> draw_bias(const Shape& weight, const Init& init, const Random& random) {
+    if (init.bias == 0) return Tensor<T>::zeros({weight[0]});
     const double bound = init.bias / std::sqrt(std::max(static_cast<double>(fans(weight).in), 1.0));
     return uniform<T>({weight[0]}, random, -bound, bound);
 }

@@ -100,13 +100,11 @@ protected:
     /// Registers a module below this one and returns it.
     template <class M> M child(const std::string& name, M module) {
         claim(name);
-        state_->children.emplace_back(name, module.state_);
+        state_->children.emplace_back(name, static_cast<const Module&>(module).state_);
         return module;
     }
 
 private:
-    template <class> friend class Module;
-
     struct State {
         std::vector<std::pair<std::string, Var<T>>> parameters, buffers;
         std::vector<std::pair<std::string, std::shared_ptr<JoinState<T>>>> joins;

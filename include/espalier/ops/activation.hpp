@@ -14,8 +14,8 @@ template <class T> Var<T> relu(const Var<T>& x) {
 /// y = 1 / (1 + e^-x), which overflows nowhere;  dx = y (1 - y) dy.
 template <class T> Var<T> sigmoid(const Var<T>& x) {
     return detail::unary(
-        "sigmoid", x, ChannelRule::same().moves_zero(), detail::Keeps::y,
-        [](T v) { return 1 / (1 + std::exp(-v)); }, [](T y, T g) { return y * (1 - y) * g; });
+        "sigmoid", x, ChannelRule::same().moves_zero(), detail::Keeps::y, [](T v) { return 1 / (1 + std::exp(-v)); },
+        [](T y, T g) { return y * (1 - y) * g; });
 }
 
 /// y = tanh x;  dx = (1 - y^2) dy.

@@ -23,7 +23,7 @@ inline Shape broadcast_shape(const char* op, const Shape& a, const Shape& b) {
 template <class T, class F> Tensor<T> binary(const Shape& shape, F f, const Tensor<T>& a, const Tensor<T>& b) {
     Tensor<T> y(shape, a.device());
     dispatch(a.device(), [&](auto on) {
-        kernels::elementwise(on, f, mutable_strided(y), broadcast(a, shape), broadcast(b, shape));
+        kernels::elementwise(on, f, mutable_strided(y), broadcast_to(a, shape), broadcast_to(b, shape));
     });
     return y;
 }
@@ -58,8 +58,10 @@ inline ChannelRule binary_rule(const Shape& a, const Shape& b, const Shape& y, Z
 /// y = a + sign * b
 template <class T> Var<T> add_signed(const char* op, const Var<T>& a, const Var<T>& b, T sign) {
     const Shape shape = broadcast_shape(op, a.shape(), b.shape());
-    const Tensor<T> y = sign > 0 ? binary(shape, [](T u, T v) { return u + v; }, a.value(), b.value())
-                                 : binary(shape, [](T u, T v) { return u - v; }, a.value(), b.value());
+    const Tensor<T> y = sign > 0 ? binary(
+                                       shape, [](T u, T v) { return u + v; }, a.value(), b.value())
+                                 : binary(
+                                       shape, [](T u, T v) { return u - v; }, a.value(), b.value());
     return record<T>(op, y, {a, b}, binary_rule(a.shape(), b.shape(), shape, Zero::kept_by_both),
                      [a_shape = a.shape(), b_shape = b.shape(), sign](const Tensor<T>& dy, const Inputs<T>& input) {
                          const auto give = [&](Node<T>& node, const Shape& own, bool negated) {
@@ -90,15 +92,14 @@ template <class T> Var<T> sub(const Var<T>& a, const Var<T>& b) { return detail:
 template <class T> Var<T> mul(const Var<T>& a, const Var<T>& b) {
     const Shape shape = detail::broadcast_shape("mul", a.shape(), b.shape());
     const auto product = [](T u, T v) { return u * v; };
-    const auto backward = [product, shape, a_shape = a.shape(), b_shape = b.shape(),
-                           a_kept = b.needs_grad() ? a.value() : Tensor<T>(),
-                           b_kept = a.needs_grad() ? b.value() : Tensor<T>()](const Tensor<T>& dy,
-                                                                              const Inputs<T>& input) {
-        if (input[0].needs_grad())
-            input[0].add_grad(detail::sum_to(a_shape, detail::binary(shape, product, dy, b_kept)));
-        if (input[1].needs_grad())
-            input[1].add_grad(detail::sum_to(b_shape, detail::binary(shape, product, dy, a_kept)));
-    };
+    const auto backward =
+        [product, shape, a_shape = a.shape(), b_shape = b.shape(), a_kept = b.needs_grad() ? a.value() : Tensor<T>(),
+         b_kept = a.needs_grad() ? b.value() : Tensor<T>()](const Tensor<T>& dy, const Inputs<T>& input) {
+            if (input[0].needs_grad())
+                input[0].add_grad(detail::sum_to(a_shape, detail::binary(shape, product, dy, b_kept)));
+            if (input[1].needs_grad())
+                input[1].add_grad(detail::sum_to(b_shape, detail::binary(shape, product, dy, a_kept)));
+        };
     return record<T>("mul", detail::binary(shape, product, a.value(), b.value()), {a, b},
                      detail::binary_rule(a.shape(), b.shape(), shape, detail::Zero::kept_by_either), backward);
 }

@@ -3,6 +3,8 @@
 #include <espalier/autograd/var.hpp>
 #include <espalier/cpu/column_sum.hpp>
 #include <espalier/ops/conv2d.cpu.hpp>
+#include <espalier/ops/conv2d_depthwise.cpu.hpp>
+#include <espalier/ops/conv2d_weights.cpu.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -25,17 +27,103 @@ inline void check_conv2d(const Shape& x, const Shape& w, const Shape* b, const C
     expect(!b || *b == Shape{w[0]}, "conv2d: expected a bias [", w[0], "], got ", b ? *b : Shape{});
 }
 
-inline ChannelRule conv2d_rule(const Shape& w, const Shape& y, const Shape& x, const Conv2dOptions& o, bool biased) {
-    const Index positions = y[0] * y[1] * y[2];
-    const bool depthwise = o.groups > 1 && o.groups == x[3] && o.groups == w[0];
-    ChannelRule rule = ChannelRule::declared().multiply(1, positions);
+inline bool is_depthwise(const Shape& x, const Shape& w, const Conv2dOptions& o) {
+    return o.groups > 1 && o.groups == x[3] && o.groups == w[0];
+}
+
+inline ChannelRule conv2d_rule(const Shape& x, const Shape& w, const Shape& y, const Conv2dOptions& o, bool biased) {
+    ChannelRule rule = ChannelRule::declared().multiply(1, y[0] * y[1] * y[2]);
     if (o.groups == 1)
         rule = std::move(rule).make(1, 0).eat(1, 3, 0);
-    else if (depthwise)
+    else if (is_depthwise(x, w, o))
         rule = std::move(rule).pass(0).make(1, 0);
     else
-        rule = std::move(rule).block(0, "group convolution").block(ChannelRule::output, "group convolution");
-    return biased && (o.groups == 1 || depthwise) ? std::move(rule).ride(2, 0, ChannelRole::shifts) : rule;
+        return std::move(rule).block(0, "group convolution").block(ChannelRule::output, "group convolution");
+    if (biased) rule = std::move(rule).ride(2, 0, ChannelRole::shifts);
+    return rule;
+}
+
+/// Group g of a map or of filters: its slice of `axis`.
+template <class T> View<T, 4> group(View<T, 4> a, int axis, Index g, Index groups) {
+    std::array<Index, 4> extents{a.size(0), a.size(1), a.size(2), a.size(3)}, first{};
+    Index& extent = extents[static_cast<std::size_t>(axis)];
+    extent /= groups;
+    first[static_cast<std::size_t>(axis)] = g * extent;
+    return {a.at(first[0], first[1], first[2], first[3]), extents, {a.stride(0), a.stride(1), a.stride(2), a.stride(3)}};
+}
+
+template <class T> Tensor<T> depthwise_taps(const Tensor<T>& w) {
+    Tensor<T> taps({w.size(1), w.size(2), w.size(0)}, w.device());
+    dispatch(w.device(), [&](auto on) { kernels::depthwise_taps(on, view<4>(w), mutable_view<3>(taps)); });
+    return taps;
+}
+
+template <class T>
+Tensor<T> conv2d_forward(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b, const Conv2dOptions& o) {
+    Tensor<T> y({x.size(0), o.output(x.size(1), w.size(1)), o.output(x.size(2), w.size(2)), w.size(0)}, x.device());
+    dispatch(x.device(), [&](auto on) {
+        if (is_depthwise(x.shape(), w.shape(), o)) {
+            const Tensor<T> taps = depthwise_taps(w);
+            kernels::conv2d_depthwise(on, view<4>(x), view<3>(taps), view<1>(b), o, mutable_view<4>(y));
+            return;
+        }
+        const Index filters = b.size() / o.groups;
+        for (Index g = 0; g < o.groups; ++g) {
+            const auto xg = group(view<4>(x), 3, g, o.groups), wg = group(view<4>(w), 0, g, o.groups);
+            const auto yg = group(mutable_view<4>(y), 3, g, o.groups);
+            const View<const T, 1> bg(b.data() + g * filters, {filters});
+            if (current_path() == Path::fixed_order) {
+                Tensor<T> scratch({kernels::conv2d_fixed_order_scratch(on, wg)}, x.device());
+                kernels::conv2d_fixed_order(on, xg, wg, bg, o, mutable_flat(scratch), yg);
+            } else {
+                const auto plan = kernels::conv2d_plan(on, xg, wg, o, yg);
+                Tensor<T> scratch({plan.scratch()}, x.device());
+                kernels::conv2d(on, plan, xg, wg, bg, mutable_flat(scratch), yg);
+            }
+        }
+    });
+    return y;
+}
+
+template <class T>
+Tensor<T> conv2d_data_gradient(const Tensor<T>& dy, const Tensor<T>& w, const Shape& x, const Conv2dOptions& o) {
+    Tensor<T> dx(x, dy.device());
+    dispatch(dy.device(), [&](auto on) {
+        if (is_depthwise(x, w.shape(), o)) {
+            const Tensor<T> taps = depthwise_taps(w);
+            kernels::conv2d_depthwise_data_gradient(on, view<4>(dy), view<3>(taps), o, mutable_view<4>(dx));
+            return;
+        }
+        for (Index g = 0; g < o.groups; ++g) {
+            const auto dyg = group(view<4>(dy), 3, g, o.groups), wg = group(view<4>(w), 0, g, o.groups);
+            const auto dxg = group(mutable_view<4>(dx), 3, g, o.groups);
+            const auto plan = kernels::conv2d_data_gradient_plan(on, dyg, wg, o, dxg);
+            Tensor<T> scratch({plan.scratch()}, dy.device());
+            kernels::conv2d_data_gradient(on, plan, dyg, wg, o, mutable_flat(scratch), dxg);
+        }
+    });
+    return dx;
+}
+
+template <class T>
+Tensor<T> conv2d_weight_gradient(const Tensor<T>& x, const Tensor<T>& dy, const Shape& w, const Conv2dOptions& o) {
+    Tensor<T> dw(w, dy.device());
+    dispatch(dy.device(), [&](auto on) {
+        if (is_depthwise(x.shape(), w, o)) {
+            Tensor<T> scratch({x.size(0) * dw.size()}, dy.device());
+            kernels::conv2d_depthwise_weight_gradient(on, view<4>(x), view<4>(dy), o, mutable_flat(scratch),
+                                                      mutable_view<4>(dw));
+            return;
+        }
+        for (Index g = 0; g < o.groups; ++g) {
+            const auto xg = group(view<4>(x), 3, g, o.groups), dyg = group(view<4>(dy), 3, g, o.groups);
+            const auto dwg = group(mutable_view<4>(dw), 0, g, o.groups);
+            const auto plan = kernels::conv2d_weight_gradient_plan(on, xg, dyg, o, dwg);
+            Tensor<T> scratch({plan.scratch()}, dy.device());
+            kernels::conv2d_weight_gradient(on, plan, xg, dyg, o, mutable_flat(scratch), dwg);
+        }
+    });
+    return dw;
 }
 
 } // namespace detail
@@ -53,40 +141,18 @@ template <class T>
 Var<T> conv2d(const Var<T>& x, const Var<T>& w, const Var<T>& b, const Conv2dOptions& options) {
     const bool biased = b.defined();
     detail::check_conv2d(x.shape(), w.shape(), biased ? &b.shape() : nullptr, options);
-    const Shape extents = x.shape(), filters = w.shape();
-    Tensor<T> y({extents[0], options.output(extents[1], filters[1]), options.output(extents[2], filters[2]), filters[0]},
-                x.device());
-    const Tensor<T> bias = biased ? b.value() : Tensor<T>({0});
-    dispatch(x.device(), [&](auto on) {
-        kernels::conv2d(on, view<4>(x.value()), view<4>(w.value()), view<1>(bias), options, mutable_view<4>(y));
-    });
+    Tensor<T> y = detail::conv2d_forward(x.value(), w.value(), biased ? b.value() : Tensor<T>({0}), options);
     std::vector<Var<T>> operands{x, w};
     if (biased) operands.push_back(b);
-    ChannelRule rule = detail::conv2d_rule(filters, y.shape(), extents, options, biased);
-    return record<T>("conv2d", y, operands, std::move(rule),
+    ChannelRule rule = detail::conv2d_rule(x.shape(), w.shape(), y.shape(), options, biased);
+    return record<T>("conv2d", std::move(y), operands, std::move(rule),
                      [xv = w.needs_grad() ? x.value() : Tensor<T>(), wv = x.needs_grad() ? w.value() : Tensor<T>(),
-                      extents, filters, options, biased](const Tensor<T>& dy, const Inputs<T>& input) {
-                         dispatch(dy.device(), [&](auto on) {
-                             if (input[0].needs_grad()) {
-                                 Tensor<T> dx(extents, dy.device());
-                                 kernels::conv2d_data_gradient(on, view<4>(dy), view<4>(wv), options,
-                                                               mutable_view<4>(dx));
-                                 input[0].add_grad(std::move(dx));
-                             }
-                             if (input[1].needs_grad()) {
-                                 Tensor<T> dw(filters, dy.device());
-                                 kernels::conv2d_weight_gradient(on, view<4>(xv), view<4>(dy), options,
-                                                                 mutable_view<4>(dw));
-                                 input[1].add_grad(std::move(dw));
-                             }
-                             if (biased && input[2].needs_grad()) {
-                                 const auto rows = pixels(dy);
-                                 Tensor<T> db({filters[0]}, dy.device());
-                                 Tensor<T> scratch({kernels::column_sum_scratch(rows.size(0), rows.size(1))});
-                                 kernels::column_sum(on, rows, mutable_flat(scratch), mutable_flat(db));
-                                 input[2].add_grad(std::move(db));
-                             }
-                         });
+                      options, biased](const Tensor<T>& dy, const Inputs<T>& input) {
+                         if (input[0].needs_grad())
+                             input[0].add_grad(detail::conv2d_data_gradient(dy, wv, input[0].shape, options));
+                         if (input[1].needs_grad())
+                             input[1].add_grad(detail::conv2d_weight_gradient(xv, dy, input[1].shape, options));
+                         if (biased && input[2].needs_grad()) input[2].add_grad(detail::column_sums(dy));
                      });
 }
 

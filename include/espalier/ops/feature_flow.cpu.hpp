@@ -26,8 +26,9 @@ template <class T> using FlowSeeds = std::vector<View<T, 2>>; // none, or one a 
 /// Elements that a thread takes through the maps of a stage: the six rows of doubles in use fit the L1 cache.
 inline constexpr Index flow_chunk = 512;
 
-/// Step l, and the bend before it, over elements [begin, begin + count): returns the sums of |d| and |c| (with
-/// `absolute`) or of d^2 and c^2, and adds to the seeds weight * sign(d) or weight * d, and so for c.
+/// Step l, and the bend before it, over elements [begin, begin + count): returns the sums of weight * |d| and of
+/// weight * |c| (with `absolute`) or of weight * d^2 and of weight * c^2, and adds weight * sign(d), or weight * d, and
+/// the same of c, with the signs that d and c have in each map, to the seeds.
 ///
 /// The seed of the last map that the step touches is new, the earlier ones hold what earlier steps left there.
 template <bool absolute, FlowDifference difference, bool curved, bool seeded, class T>
@@ -42,15 +43,9 @@ FlowPair flow_step(const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, std::size
              *const s0 = seed(seeded && features && curved, 2);
     const T gradient = static_cast<T>(weight.gradient), curvature = static_cast<T>(weight.curvature);
 
-    const auto measure = [](const auto& v) {
+    const auto pull = []<class V>(const V& v, const V& w) { // v * pull is what the norm adds up, times w
         if constexpr (absolute)
-            return v < 0 ? -v : v;
-        else
-            return v * v;
-    };
-    const auto pull = [](const auto& v, const auto& w) {
-        if constexpr (absolute)
-            return (v > 0 ? w : w - w) - (v < 0 ? w : w - w);
+            return v > 0 ? w : (v < 0 ? -w : V{});
         else
             return v * w;
     };
@@ -58,12 +53,12 @@ FlowPair flow_step(const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, std::size
     for_lanes<T>(count, [=, &tallies]<class S>(S, Index i) {
         auto& tally = std::get<FlowTally<S>>(tallies);
         const auto d = features ? S::load(x2 + i) - S::load(x1 + i) : S::load(x2 + i);
-        tally.gradient += measure(d);
-        auto along = pull(d, S::broadcast(gradient)); // d(value)/d(d), then also through c = d - d_before
+        auto along = pull(d, S::broadcast(gradient)); // toward d itself, then also through c = d - d_before
+        tally.gradient += d * along;
         if constexpr (curved) {
             const auto c = d - (features ? S::load(x1 + i) - S::load(x0 + i) : S::load(x1 + i));
-            tally.curvature += measure(c);
             const auto bend = pull(c, S::broadcast(curvature));
+            tally.curvature += c * bend;
             along += bend;
             if constexpr (seeded && features) {
                 S::store(s0 + i, S::load(s0 + i) + bend);
@@ -116,7 +111,7 @@ double flow_sample(const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, Index beg
         const auto unit = [](double w, double length) { return length > 0 ? w / length : 0; };
         for (std::size_t l = 0; l < steps; ++l) {
             const bool curved = l > 0 && bends;
-            const FlowPair sums = flow_steps<absolute, difference, false>(maps, seeds, l, begin, end, {}, curved);
+            const FlowPair sums = flow_steps<absolute, difference, false>(maps, seeds, l, begin, end, {1, 1}, curved);
             const double length = std::sqrt(sums.gradient), bend = std::sqrt(sums.curvature);
             value += weight.gradient * length + weight.curvature * bend;
             if constexpr (seeded)
@@ -124,13 +119,13 @@ double flow_sample(const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, Index beg
                     maps, seeds, l, begin, end, {unit(weight.gradient, length), unit(weight.curvature, bend)}, curved);
         }
     } else {
-        const double slope = absolute ? 1 : 2; // of |v| and of v^2, for v = sign and v = v
+        const double slope = absolute ? 1 : 2; // v^2 has the derivative 2 v
         for (Index at = begin; at < end; at += flow_chunk)
             for (std::size_t l = 0; l < steps; ++l) {
                 const FlowPair sums = flow_steps<absolute, difference, seeded>(
                     maps, seeds, l, at, std::min(end, at + flow_chunk),
                     {slope * weight.gradient, slope * weight.curvature}, l > 0 && bends);
-                value += weight.gradient * sums.gradient + weight.curvature * sums.curvature;
+                value += (sums.gradient + sums.curvature) / slope;
             }
     }
     return value;

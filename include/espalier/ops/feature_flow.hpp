@@ -14,7 +14,7 @@ template <class T> struct FlowStage {
     std::vector<Var<T>> maps;
     /// The previous stage's last map, brought to this stage's shape by a shortcut without parameters; undefined where
     /// there is none.
-    Var<T> entry = {};
+    Var<T> entry;
 };
 /// What a forward pass hands to feature flow regularization.
 template <class T> struct Flow {

@@ -19,7 +19,7 @@ template <class T> Var<T> linear(const Var<T>& x, const Var<T>& w, const Var<T>&
     expect(!biased || b.shape() == Shape{w.size(0)}, "linear: expected a bias [", w.size(0), "], got ",
            biased ? b.shape() : Shape{});
     Tensor<T> y({x.size(0), w.size(0)}, x.device());
-    detail::product(view<2>(x.value()), transposed(view<2>(w.value())), biased ? b.value() : Tensor<T>({0}), y);
+    detail::product(current_path(), view<2>(x.value()), transposed(view<2>(w.value())), biased ? b.value() : Tensor<T>({0}), y);
     std::vector<Var<T>> operands{x, w};
     ChannelRule rule = ChannelRule::declared().make(1, 0).eat(1, 1, 0).multiply(1, x.size(0));
     if (biased) {
@@ -30,24 +30,11 @@ template <class T> Var<T> linear(const Var<T>& x, const Var<T>& w, const Var<T>&
                      [xv = w.needs_grad() ? x.value() : Tensor<T>(), wv = x.needs_grad() ? w.value() : Tensor<T>(),
                       biased](const Tensor<T>& dy, const Inputs<T>& input) {
                          const auto g = view<2>(dy);
-                         if (input[0].needs_grad()) {
-                             Tensor<T> dx(input[0].shape, dy.device());
-                             detail::product(g, view<2>(wv), Tensor<T>({0}), dx);
-                             input[0].add_grad(std::move(dx));
-                         }
-                         if (input[1].needs_grad()) {
-                             Tensor<T> dw(input[1].shape, dy.device());
-                             detail::product(transposed(g), view<2>(xv), Tensor<T>({0}), dw);
-                             input[1].add_grad(std::move(dw));
-                         }
-                         if (biased && input[2].needs_grad()) {
-                             Tensor<T> db(input[2].shape, dy.device());
-                             Tensor<T> scratch({kernels::column_sum_scratch(g.size(0), g.size(1))}, dy.device());
-                             dispatch(dy.device(), [&](auto on) {
-                                 kernels::column_sum(on, g, mutable_flat(scratch), mutable_flat(db));
-                             });
-                             input[2].add_grad(std::move(db));
-                         }
+                         if (input[0].needs_grad())
+                             input[0].add_grad(detail::fast_product(g, view<2>(wv), dy.device()));
+                         if (input[1].needs_grad())
+                             input[1].add_grad(detail::fast_product(transposed(g), view<2>(xv), dy.device()));
+                         if (biased && input[2].needs_grad()) input[2].add_grad(detail::column_sums(dy));
                      });
 }
 

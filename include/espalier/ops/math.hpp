@@ -15,8 +15,7 @@ enum class Keeps { x, y }; // what the derivative is computed from
 template <class T, class F, class G>
 Var<T> unary(const char* op, const Var<T>& x, ChannelRule rule, Keeps keeps, F f, G df) {
     Tensor<T> y = empty_like(x.value());
-    dispatch(x.device(),
-             [&](auto on) { kernels::elementwise(on, f, mutable_strided(y), strided(x.value())); });
+    dispatch(x.device(), [&](auto on) { kernels::elementwise(on, f, mutable_strided(y), strided(x.value())); });
     const auto backward = [kept = keeps == Keeps::x ? x.value() : y, df](const Tensor<T>& dy, const Inputs<T>& input) {
         Tensor<T> dx = empty_like(dy);
         dispatch(dy.device(),
@@ -46,7 +45,9 @@ template <class T> Var<T> log(const Var<T>& x) {
 template <class T> Var<T> abs(const Var<T>& x) {
     return detail::unary(
         "abs", x, ChannelRule::same(), detail::Keeps::x, [](T v) { return std::abs(v); },
-        [](T v, T g) { return v > 0 ? g : v < 0 ? -g : T(0); });
+        [](T v, T g) { return v > 0   ? g
+                              : v < 0 ? -g
+                                      : T(0); });
 }
 
 /// y = square root of x;  dx = dy / (2 y), and 0 where x = 0, so that one zero does not make a whole gradient infinite.

@@ -6,12 +6,26 @@
 namespace espalier::inline ESPALIER_BACKEND {
 
 namespace detail {
-/// y = x w + b on the current path; b [0] is no bias.
-template <class T> void product(View<const T, 2> x, View<const T, 2> w, const Tensor<T>& b, Tensor<T>& y) {
+/// y = x w + b; b [0] is no bias.
+template <class T>
+void product(Path path, View<const T, 2> x, View<const T, 2> w, const Tensor<T>& b, Tensor<T>& y) {
     dispatch(y.device(), [&](auto on) {
-        Tensor<T> scratch({kernels::gemm_scratch<T>(y.size(0), y.size(1), x.size(1))}, y.device());
-        kernels::gemm(on, x, w, view<1>(b), mutable_flat(scratch), mutable_view<2>(y));
+        if (path == Path::fixed_order) {
+            Tensor<T> scratch({kernels::gemm_fixed_order_scratch(on, w)}, y.device());
+            kernels::gemm_fixed_order(on, x, w, view<1>(b), mutable_flat(scratch), mutable_view<2>(y));
+        } else {
+            const auto plan = kernels::gemm_plan(on, x, mutable_view<2>(y));
+            Tensor<T> scratch({plan.scratch()}, y.device());
+            kernels::gemm(on, plan, x, w, view<1>(b), mutable_flat(scratch), mutable_view<2>(y));
+        }
     });
+}
+
+/// x w [rows, columns] on the fast path.
+template <class T> Tensor<T> fast_product(View<const T, 2> x, View<const T, 2> w, Device device) {
+    Tensor<T> y({x.size(0), w.size(1)}, device);
+    product(Path::fast, x, w, Tensor<T>({0}), y);
+    return y;
 }
 } // namespace detail
 
@@ -24,22 +38,17 @@ template <class T> Var<T> matmul(const Var<T>& a, const Var<T>& b) {
     expect(a.rank() == 2 && b.rank() == 2 && a.size(1) == b.size(0), "matmul: expected a [M,C] and b [C,K], got a ",
            a.shape(), " and b ", b.shape());
     Tensor<T> y({a.size(0), b.size(1)}, a.device());
-    detail::product(view<2>(a.value()), view<2>(b.value()), Tensor<T>({0}), y);
+    detail::product(current_path(), view<2>(a.value()), view<2>(b.value()), Tensor<T>({0}), y);
     return record<T>(
         "matmul", y, {a, b},
         ChannelRule::declared().block(0, "product of activations").block(1, "product of activations"),
         [av = b.needs_grad() ? a.value() : Tensor<T>(), bv = a.needs_grad() ? b.value() : Tensor<T>()](
             const Tensor<T>& dy, const Inputs<T>& input) {
-            if (input[0].needs_grad()) {
-                Tensor<T> da(input[0].shape, dy.device());
-                detail::product(view<2>(dy), transposed(view<2>(bv)), Tensor<T>({0}), da);
-                input[0].add_grad(std::move(da));
-            }
-            if (input[1].needs_grad()) {
-                Tensor<T> db(input[1].shape, dy.device());
-                detail::product(transposed(view<2>(av)), view<2>(dy), Tensor<T>({0}), db);
-                input[1].add_grad(std::move(db));
-            }
+            const auto g = view<2>(dy);
+            if (input[0].needs_grad())
+                input[0].add_grad(detail::fast_product(g, transposed(view<2>(bv)), dy.device()));
+            if (input[1].needs_grad())
+                input[1].add_grad(detail::fast_product(transposed(view<2>(av)), g, dy.device()));
         });
 }
 

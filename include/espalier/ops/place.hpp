@@ -10,8 +10,7 @@ namespace kernels {
 inline constexpr Index place_grain = 16;
 
 /// y[n,p,q,kept[c]] = x[n,p*stride,q*stride,c], 0 in all other channels.
-template <class T>
-void place(Cpu, View<const T, 4> x, const std::vector<Index>& kept, Index stride, View<T, 4> y) {
+template <class T> void place(Cpu, View<const T, 4> x, const std::vector<Index>& kept, Index stride, View<T, 4> y) {
     const Index P = y.size(1), Q = y.size(2), K = y.size(3), C = x.size(3);
     parallel_ranges(y.size(0) * P, place_grain, [&](Index begin, Index end) {
         for (Index row = begin; row < end; ++row) {
@@ -69,8 +68,7 @@ Var<T> place(const Var<T>& x, const std::shared_ptr<JoinState<T>>& state, Index 
     dispatch(x.device(), [&](auto on) { kernels::place(on, view<4>(x.value()), kept, stride, mutable_view<4>(y)); });
 
     ChannelRule rule = ChannelRule::declared();
-    for (std::size_t c = 0; c < kept.size(); ++c)
-        rule = std::move(rule).pass(1, static_cast<Index>(c), kept[c], 1);
+    for (std::size_t c = 0; c < kept.size(); ++c) rule = std::move(rule).pass(1, static_cast<Index>(c), kept[c], 1);
     Var<T> result = record<T>("place", y, {state->constant, x}, std::move(rule),
                               [from, kept, stride](const Tensor<T>& dy, const Inputs<T>& input) {
                                   if (!input[1].needs_grad()) return;

@@ -62,7 +62,7 @@ Tensor<T> reduce(AxisSet reduced, Term term, Finish finish, const Tensor<A>& a, 
         shape[axis] = 1;
         reduced[static_cast<std::size_t>(axis)] = false;
     }
-    Tensor<double> scratch({P * kernels::reduce_blocks(P, Q, R).count * R}, a.device());
+    Tensor<double> scratch({kernels::reduce_scratch(P, Q, R)}, a.device());
     const auto pass = [&]<class Y>(Tensor<Y> y, const auto& last_step) {
         dispatch(a.device(), [&](auto on) {
             kernels::reduce_middle(on, View<Y, 2>(y.mutable_data(), {P, R}), mutable_flat(scratch), term, last_step,
@@ -105,7 +105,7 @@ Var<T> divided_sum(const char* op, const Var<T>& x, const AxisSet& reduced, Keep
         Tensor<T> dx(shape, dy.device());
         dispatch(dy.device(), [&](auto on) {
             kernels::elementwise(
-                on, [n](T g) { return g / n; }, mutable_strided(dx), broadcast(dy.reshape(kept), shape));
+                on, [n](T g) { return g / n; }, mutable_strided(dx), broadcast_to(dy.reshape(kept), shape));
         });
         input[0].add_grad(std::move(dx));
     };
@@ -119,8 +119,7 @@ Var<T> divided_sum(const char* op, const Var<T>& x, const AxisSet& reduced, Keep
 ///
 /// Sums are kept in double and rounded once. @throws ShapeError for an axis that is not there or named twice
 template <class T> Var<T> sum(const Var<T>& x, const std::vector<int>& axes, Keep keep = Keep::no) {
-    return detail::divided_sum(
-        "sum", x, detail::axis_set("sum", x.shape(), axes), keep, 1, nullptr);
+    return detail::divided_sum("sum", x, detail::axis_set("sum", x.shape(), axes), keep, 1, nullptr);
 }
 /// Sum of all elements, a scalar.
 template <class T> Var<T> sum(const Var<T>& x) { return sum(x, detail::all_axes(x.shape())); }
@@ -143,18 +142,16 @@ template <class T> Var<T> norm(const Var<T>& x, const std::vector<int>& axes, No
     const auto reduced = detail::axis_set("norm", x.shape(), axes);
     const auto absolute = [](T v) { return std::abs(v); };
     const auto square = [](T v) { return static_cast<double>(v) * static_cast<double>(v); };
-    const Tensor<T> y =
-        kind == Norm::l1 ? detail::reduce<T>(reduced, absolute, std::identity(), x.value())
-        : kind == Norm::l2
-            ? detail::reduce<T>(
-                  reduced, square, [](double s) { return std::sqrt(s); }, x.value())
-            : detail::reduce<T>(reduced, square, std::identity(), x.value());
-    const auto backward = [kind, v = x.value(), kept = y.shape(), root = kind == Norm::l2 ? y : Tensor<T>()](
-                              const Tensor<T>& dy, const Inputs<T>& input) {
+    const Tensor<T> y = kind == Norm::l1   ? detail::reduce<T>(reduced, absolute, std::identity(), x.value())
+                        : kind == Norm::l2 ? detail::reduce<T>(
+                                                 reduced, square, [](double s) { return std::sqrt(s); }, x.value())
+                                           : detail::reduce<T>(reduced, square, std::identity(), x.value());
+    const auto backward = [kind, v = x.value(), kept = y.shape(),
+                           root = kind == Norm::l2 ? y : Tensor<T>()](const Tensor<T>& dy, const Inputs<T>& input) {
         Tensor<T> dx = empty_like(v);
         dispatch(v.device(), [&](auto on) {
             const auto spread = [&](const Tensor<T>& g, auto f) {
-                kernels::elementwise(on, f, mutable_strided(dx), strided(v), broadcast(g, v.shape()));
+                kernels::elementwise(on, f, mutable_strided(dx), strided(v), broadcast_to(g, v.shape()));
             };
             if (kind == Norm::l1) {
                 spread(dy.reshape(kept), [](T a, T g) { return a > 0 ? g : a < 0 ? -g : T(0); });

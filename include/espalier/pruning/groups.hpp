@@ -20,6 +20,7 @@ enum class Joins {
     indexed, ///< streams keep their width; a branch's last filters are cut alone, and its join becomes an indexed one
 };
 
+using espalier::to_text; // beside which this namespace has its own
 inline std::string to_text(Joins joins) { return joins == Joins::coupled ? "coupled" : "indexed"; }
 
 /// One entry of one axis of one parameter or buffer.

@@ -22,10 +22,10 @@ enum class Normalization {
 /// What to cut. Exactly one target is set; every `keep_...` is a share in [0, 1] of what the network has now.
 template <class T> struct PlanOptions {
     Criterion<T> criterion = FilterNorm{};
-    std::optional<double> keep_channels;   ///< of all channels that may be cut
-    std::optional<double> keep_parameters; ///< of the network's parameters
-    std::optional<double> keep_macs;       ///< of the network's multiply-adds
-    std::optional<double> threshold;       ///< cut every channel whose (normalized) score is below
+    std::optional<double> keep_channels = {};   ///< of all channels that may be cut
+    std::optional<double> keep_parameters = {}; ///< of the network's parameters
+    std::optional<double> keep_macs = {};       ///< of the network's multiply-adds
+    std::optional<double> threshold = {};       ///< cut every channel whose (normalized) score is below
     Ranking ranking = Ranking::global;
     Normalization normalization = Normalization::mean;
     Joins joins = Joins::coupled;

@@ -5,6 +5,7 @@
 #include <espalier/nn/module.hpp>
 #include <espalier/pruning/cut.hpp>
 
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -142,7 +143,7 @@ private:
         NamedVar<T> parameter;
         std::vector<Tensor<T>> state;
     };
-    static constexpr double infinity = __builtin_huge_val();
+    static constexpr double infinity = std::numeric_limits<double>::infinity();
 
     std::string state_name(std::size_t i, const Slot& slot) const { return state_names_[i] + "." + slot.parameter.name; }
 

@@ -1,0 +1,367 @@
+#include "experiment.hpp"
+#include "record.hpp"
+
+#include <espalier/core/parallel.hpp>
+#include <espalier/data/loader.hpp>
+#include <espalier/data/normalize.hpp>
+#include <espalier/io/plan_file.hpp>
+#include <espalier/models/create.hpp>
+#include <espalier/pruning/surgery.hpp>
+#include <espalier/regularizers/batch_norm_scale.hpp>
+#include <espalier/regularizers/feature_flow.hpp>
+#include <espalier/regularizers/gauges.hpp>
+#include <espalier/regularizers/group_lasso.hpp>
+#include <espalier/regularizers/norms.hpp>
+#include <espalier/report/progress_bar.hpp>
+#include <espalier/report/svg_plot.hpp>
+#include <espalier/train/checkpoint.hpp>
+#include <espalier/train/csv_log.hpp>
+#include <espalier/train/sgd.hpp>
+#include <espalier/train/trainer.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+
+namespace espalier::programs {
+namespace {
+
+using T = float;
+using Network = std::shared_ptr<models::Model<T>>;
+
+std::atomic<bool> interrupted = false;
+extern "C" void interrupt(int) { interrupted = true; }
+
+void say(const std::string& text) { std::cout << text << std::endl; }
+
+/// A curve of the training log.
+struct History {
+    std::vector<double> step, loss, accuracy, regularizer, dead;
+};
+
+class Session {
+public:
+    Session(const Experiment& experiment, const Settings& settings)
+        : experiment_(experiment), s_(settings), record_{settings, experiment.name, {}, {}, 0, {}},
+          start_(std::chrono::steady_clock::now()) {
+        set_threads(s_.threads);
+        std::error_code error;
+        std::filesystem::create_directories(s_.out, error);
+        expect<IoError>(!error, experiment.name, ": expected to write to the folder ", s_.out, ", got ", error.message());
+        std::signal(SIGINT, interrupt);
+        std::signal(SIGTERM, interrupt);
+    }
+
+    void train() {
+        load_data();
+        Network net = models::create<T>(s_.model, {.classes = train_.classes, .channels = train_.images.size(3),
+                                                   .seed = s_.seed, .size = image()[0], .shortcut = s_.shortcut});
+        say(s_.model + ": " + to_text(cost(*net, image())));
+        fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
+        measured("dense", *net);
+        finish();
+    }
+    void plan() {
+        const auto [net, shape] = open(path("dense.safetensors"));
+        const pruning::Plan plan = make_plan(*net, shape);
+        std::cout << to_text(plan);
+        const std::string file = s_.plan_file.empty() ? path("plan.json") : s_.plan_file;
+        save_plan(plan, file);
+        say("plan in " + file + ": edit the channels that are `kept`, then prune");
+    }
+    void prune() {
+        load_data();
+        const auto [net, shape] = open(path("dense.safetensors"));
+        const std::string file = s_.plan_file.empty() ? path("plan.json") : s_.plan_file;
+        const pruning::Plan plan = s_.plan_file.empty() && !std::filesystem::exists(file) ? make_plan(*net, shape) : load_plan(file);
+        cut(*net, plan);
+        measured("pruned", *net);
+        finish();
+    }
+    void finetune() {
+        load_data();
+        auto [net, shape] = open(path("pruned.safetensors"));
+        fit(net, {.name = "finetuned", .epochs = s_.finetune_epochs, .lr = s_.finetune_lr, .regularized = false});
+        measured("finetuned", *net);
+        finish();
+    }
+    void eval() {
+        load_data();
+        const auto [net, shape] = open(latest());
+        measured("network", *net);
+        std::cout << record_.table();
+    }
+    void bench() {
+        const auto [before, shape] = open(path("dense.safetensors"));
+        const Network after = open(latest()).first;
+        for (const Index batch : {1, 128}) {
+            const Latency a = measure_latency(*before, shape, {.batch = batch}), b = measure_latency(*after, shape, {.batch = batch});
+            const double macs = share(cost(*after, shape).macs, cost(*before, shape).macs);
+            std::printf("batch %3d: %.3f ms (%.3f to %.3f) before, %.3f ms (%.3f to %.3f) after: %.2f of the time with %.2f of the "
+                        "MACs%s\n",
+                        static_cast<int>(batch), a.median, a.lowest, a.highest, b.median, b.lowest, b.highest, b.median / a.median,
+                        macs, clearly_faster(a, b) ? "" : "; not clearly faster, the rounds overlap");
+        }
+    }
+    void demo() {
+        load_data();
+        Network net = models::create<T>(s_.model, {.classes = train_.classes, .channels = train_.images.size(3),
+                                                   .seed = s_.seed, .size = image()[0], .shortcut = s_.shortcut});
+        say("training " + s_.model + " (" + to_text(cost(*net, image())) + ") with feature flow regularization");
+        fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
+        measured("dense", *net);
+        const pruning::Plan plan = make_plan(*net, image());
+        save_plan(plan, path("plan.json"));
+        std::cout << to_text(plan);
+        cut(*net, plan);
+        measured("pruned", *net);
+        say("fine-tuning");
+        fit(net, {.name = "finetuned", .epochs = s_.finetune_epochs, .lr = s_.finetune_lr, .regularized = false});
+        measured("finetuned", *net);
+        const auto &dense = record_.stages[0].second, &last = record_.stages[2].second;
+        for (const Index batch : {1, 128})
+            if (!clearly_faster(dense.latencies.at(batch), last.latencies.at(batch)))
+                record_.warnings.push_back(join_text("At batch ", batch, " the pruned network is not clearly faster: the rounds overlap."));
+        finish(to_text(plan));
+    }
+
+private:
+    struct Phase {
+        std::string name;
+        Index epochs;
+        double lr;
+        bool regularized;
+    };
+
+    static double share(Index part, Index whole) { return static_cast<double>(part) / static_cast<double>(whole); }
+    std::string path(const std::string& file) const { return s_.out + "/" + file; }
+    /// The furthest stage that the folder holds.
+    std::string latest() const {
+        for (const char* file : {"finetuned.safetensors", "pruned.safetensors"})
+            if (std::filesystem::exists(path(file))) return path(file);
+        return path("dense.safetensors");
+    }
+    Shape image() const {
+        return {train_.images.size(1) / s_.downscale, train_.images.size(2) / s_.downscale, train_.images.size(3)};
+    }
+
+    void load_data() {
+        train_ = experiment_.load(s_.data, Split::train);
+        test_ = experiment_.load(s_.data, Split::test);
+        if (s_.subset > 0) train_ = subset(train_, {.count = s_.subset, .pick = Pick::stratified, .seed = s_.seed});
+        normalize_ = measure(train_);
+        say(join_text(train_.name, ": ", train_.size(), " training and ", test_.size(), " test images ", image()));
+    }
+    Loader<T> train_loader(bool augmented) const {
+        return Loader<T>(train_, {.size = s_.batch,
+                                  .last = LastBatch::drop,
+                                  .augment = {augmented ? s_.crop : 0, augmented && s_.flip ? Flip::horizontal : Flip::none},
+                                  .normalize = normalize_,
+                                  .downscale = s_.downscale,
+                                  .seed = s_.seed});
+    }
+    Loader<T> test_loader() const {
+        return Loader<T>(test_, {.size = 500, .shuffle = Shuffle::none, .normalize = normalize_, .downscale = s_.downscale});
+    }
+
+    /// The network of --from, or of the given checkpoint, and the shape of its images.
+    std::pair<Network, Shape> open(const std::string& otherwise) {
+        const std::string file = s_.from.empty() ? otherwise : s_.from;
+        const Checkpoint checkpoint = read_checkpoint(file);
+        Network net = models::create<T>(checkpoint.model, checkpoint.options);
+        restore(checkpoint, *net);
+        s_.model = checkpoint.model;
+        const Tensor<Index> extents = checkpoint.extra.get<Index>("image");
+        return {net, Shape{extents.at(0), extents.at(1), extents.at(2)}};
+    }
+    void save(const std::string& name, const models::Model<T>& net, const Optimizer<T>& optimizer, const Position& position,
+              const Shape& shape) const {
+        TensorFile extra;
+        extra.add("image", Tensor<Index>::from({3}, {shape[0], shape[1], shape[2]}));
+        save_checkpoint(path(name + ".safetensors"), net, optimizer, position, s_.seed, extra);
+    }
+
+    Schedule schedule(double lr, Index steps) const {
+        if (s_.schedule == "cosine") return cosine({.learning_rate = lr, .steps = steps});
+        if (s_.schedule == "multi-step") return multi_step({.learning_rate = lr, .milestones = {steps / 2, steps * 3 / 4}});
+        if (s_.schedule == "constant") return constant(lr);
+        return one_cycle({.learning_rate = lr, .steps = std::max<Index>(2, steps), .rising = 0.2});
+    }
+
+    /// What is added to the cross-entropy in the phase; undefined if nothing is.
+    Var<T> regularizer(const models::Model<T>& net, const FeatureFlow& flow, const models::Output<T>& out, Index step) const {
+        Var<T> sum;
+        const auto add_term = [&](double weight, const auto& term) {
+            if (weight <= 0) return;
+            const Var<T> weighted = scale(term(), weight);
+            sum = sum.defined() ? sum + weighted : weighted;
+        };
+        if (s_.ffr_gradient > 0 || s_.ffr_curvature > 0) add_term(1, [&] { return flow(out.flow, step); });
+        add_term(s_.l1, [&] { return l1_norm(net); });
+        add_term(s_.l2, [&] { return l2_norm(net); });
+        add_term(s_.batch_norm_l1, [&] { return batch_norm_scale_l1(net); });
+        add_term(s_.group_lasso, [&] { return group_lasso(net); });
+        return sum;
+    }
+
+    void fit(Network& net, const Phase& phase) {
+        const Loader<T> loader = train_loader(true);
+        const Index steps = phase.epochs * loader.batches();
+        Sgd<T> optimizer(*net, {.learning_rate = phase.lr,
+                                .momentum = s_.momentum,
+                                .form = s_.momentum > 0 ? Momentum::nesterov : Momentum::classical,
+                                .weight_decay = s_.weight_decay});
+        const FeatureFlow flow({.gradient = s_.ffr_gradient,
+                                .curvature = s_.ffr_curvature,
+                                .flow = s_.ffr,
+                                .warm_up_steps = s_.ffr_warm_up});
+        const std::vector<std::string> columns{"step", "epoch", "loss", "cross_entropy", "regularizer", "accuracy", "learning_rate",
+                                               "dead_filters", "regularizer_share", "seconds"};
+        const std::string log_path = path(phase.name + ".csv");
+        std::optional<CsvLog> log;
+        History history;
+        ProgressBar bar(stdout);
+        const auto shape = image();
+        const auto save_here = [&](const Progress& p) { save(phase.name, *net, optimizer, p.at, shape); };
+        const auto write_row = [&](const Progress& p) {
+            if (p.at.step % std::max<Index>(1, s_.gauges_every) != 0 && p.at.step != p.steps) return;
+            const double dead = s_.gauges_every > 0 ? dead_filter_share(*net, shape) : 0;
+            const double ratio = p.last.cross_entropy > 0 ? p.last.regularizer / p.last.cross_entropy : 0;
+            log->row({static_cast<double>(p.at.step), static_cast<double>(p.at.epoch), p.last.total, p.last.cross_entropy,
+                      p.last.regularizer, p.accuracy, p.learning_rate, dead, ratio, p.seconds});
+            history.step.push_back(static_cast<double>(p.at.step));
+            history.loss.push_back(p.last.cross_entropy);
+            history.regularizer.push_back(p.last.regularizer);
+            history.accuracy.push_back(p.accuracy);
+            history.dead.push_back(dead);
+        };
+        Trainer<T> trainer(
+            *net, optimizer,
+            {.epochs = phase.epochs,
+             .schedule = schedule(phase.lr, steps),
+             .loss = {.label_smoothing = s_.label_smoothing},
+             .regularizer =
+                 [&](const models::Output<T>& out, Index step) {
+                     return phase.regularized ? regularizer(*net, flow, out, step) : Var<T>();
+                 },
+             .after_step = {write_row,
+                            [&](const Progress& p) {
+                                bar.show(p.at.step, p.steps,
+                                         join_text(phase.name, " epoch ", std::min(p.at.epoch + 1, p.epochs), "/", p.epochs,
+                                                   ", loss ", p.mean.total, ", accuracy ", p.accuracy));
+                            }},
+             .after_epoch = {save_here},
+             .stop = &interrupted});
+        if (!s_.resume.empty()) {
+            const Checkpoint checkpoint = read_checkpoint(s_.resume);
+            restore(checkpoint, *net, optimizer);
+            trainer.resume(checkpoint.position);
+            log = CsvLog::resume(log_path, columns, checkpoint.position.step);
+            say(join_text("resumed at step ", checkpoint.position.step, " of ", steps));
+        } else {
+            log.emplace(log_path, columns);
+        }
+        const RunEnd end = trainer.run(loader);
+        save(phase.name, *net, optimizer, trainer.position(), shape);
+        bar.finish();
+        if (end == RunEnd::stopped)
+            throw StateError(join_text(phase.name, ": stopped at step ", trainer.position().step, " of ", steps,
+                                       "; continue with --resume ", path(phase.name + ".safetensors")));
+        if (history.step.size() >= 2) {
+            plots_.push_back(svg_plot({.title = phase.name + ": training loss", .x_label = "step", .y_label = "loss",
+                                       .series = {{"cross-entropy", history.step, history.loss},
+                                                  {"regularizer", history.step, history.regularizer}}}));
+            plots_.push_back(svg_plot({.title = phase.name + ": accuracy on training images, share of dead filters", .x_label = "step",
+                                       .y_label = "share",
+                                       .series = {{"accuracy", history.step, history.accuracy},
+                                                  {"dead filters", history.step, history.dead}}}));
+        }
+    }
+
+    pruning::Plan make_plan(models::Model<T>& net, const Shape& shape) {
+        const auto options = [&](pruning::Criterion<T> criterion) {
+            return pruning::PlanOptions<T>{.criterion = std::move(criterion),
+                                           .keep_channels = s_.keep_channels,
+                                           .keep_parameters = s_.keep_parameters,
+                                           .keep_macs = s_.keep_macs,
+                                           .threshold = s_.threshold,
+                                           .ranking = s_.ranking,
+                                           .normalization = s_.normalization,
+                                           .joins = s_.joins,
+                                           .minimum_width = s_.minimum_width,
+                                           .maximum_ratio = s_.maximum_ratio,
+                                           .round_to = s_.round_to};
+        };
+        if (s_.criterion == "l1") return pruning::plan(net, shape, options(FilterNorm{1}));
+        if (s_.criterion == "l2") return pruning::plan(net, shape, options(FilterNorm{2}));
+        if (s_.criterion == "batch-norm") return pruning::plan(net, shape, options(BatchNormScale{}));
+        if (s_.criterion == "random") return pruning::plan(net, shape, options(RandomScore{s_.seed}));
+        if (s_.criterion == "folded") return pruning::plan(net, shape, options(FoldedNorm{}));
+        if (train_.size() == 0) load_data();
+        auto epoch = train_loader(false).epoch(0);
+        return pruning::plan(net, shape, options(ActivationPeak{net, epoch.begin()->images}));
+    }
+    void cut(models::Model<T>& net, const pruning::Plan& plan) {
+        record_.certificate = pruning::apply(plan, net).certificate;
+        say(to_text(*record_.certificate));
+        expect<StateError>(record_.certificate->holds() || !record_.certificate->note.empty(), "prune: expected a certificate that holds, got ",
+                           to_text(*record_.certificate));
+        Sgd<T> none(net, {});
+        save("pruned", net, none, {}, plan.image);
+    }
+    void measured(const std::string& name, models::Model<T>& net) {
+        Stage stage;
+        stage.accuracy = evaluate(net, test_loader()).accuracy;
+        stage.cost = cost(net, image());
+        TensorFile weights;
+        save_state(weights, net);
+        write_safetensors(weights, path(name + ".weights.safetensors"));
+        stage.bytes = std::filesystem::file_size(path(name + ".weights.safetensors"));
+        for (const Index batch : {1, 128}) stage.latencies[batch] = measure_latency(net, image(), {.batch = batch});
+        say(join_text(name, ": test accuracy ", 100 * stage.accuracy, " %, ", to_text(stage.cost)));
+        record_.stages.emplace_back(name, stage);
+    }
+    void finish(const std::string& plan = "") {
+        record_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+        std::cout << "\n" << record_.table();
+        for (const std::string& warning : record_.warnings) say(warning);
+        record_.save(path("record.json"));
+        record_.save_page(path("report.html"), plan, plots_);
+        say(join_text("record in ", path("record.json"), ", report in ", path("report.html")));
+    }
+
+    const Experiment& experiment_;
+    Settings s_;
+    Record record_;
+    std::chrono::steady_clock::time_point start_;
+    ImageSet train_, test_;
+    ChannelStatistics normalize_;
+    std::vector<std::string> plots_;
+};
+
+} // namespace
+
+int run(const Experiment& experiment, int argc, char** argv) {
+    Settings settings;
+    if (const auto done = parse(experiment, argc, argv, settings)) return *done;
+    try {
+        Session session(experiment, settings);
+        if (settings.verb == "train") session.train();
+        if (settings.verb == "plan") session.plan();
+        if (settings.verb == "prune") session.prune();
+        if (settings.verb == "finetune") session.finetune();
+        if (settings.verb == "eval") session.eval();
+        if (settings.verb == "bench") session.bench();
+        if (settings.verb == "demo") session.demo();
+    } catch (const std::exception& error) {
+        std::cout.flush();
+        std::cerr << experiment.name << ": " << error.what() << std::endl;
+        return 1;
+    }
+    return 0;
+}
+
+} // namespace espalier::programs

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <espalier/data/dataset.hpp>
+#include <espalier/models/model.hpp>
+#include <espalier/ops/flow_options.hpp>
+#include <espalier/pruning/groups.hpp>
+#include <espalier/pruning/planner.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace espalier::programs {
+
+/// Everything that the command line of an experiment says, after the defaults of its data set's recipe.
+struct Settings {
+    std::string verb;
+    std::string data, out = "runs/latest", from, plan_file, resume;
+
+    std::string model = "resnet20";
+    models::Shortcut shortcut = models::Shortcut::padded;
+    std::uint64_t seed = 1;
+    int threads = 0;
+
+    Index batch = 128, subset = 0, downscale = 1, crop = 0;
+    bool flip = false;
+    Index epochs = 10, finetune_epochs = 2;
+    std::string schedule = "one-cycle";
+    double lr = 0.1, finetune_lr = 0.02, momentum = 0.9, weight_decay = 5e-4, label_smoothing = 0;
+
+    double ffr_gradient = 0, ffr_curvature = 0;
+    FeatureFlowOptions ffr; ///< its two weights are 1: the ones above scale them
+    Index ffr_warm_up = 0;
+    double l1 = 0, l2 = 0, batch_norm_l1 = 0, group_lasso = 0;
+    Index gauges_every = 100;
+
+    std::string criterion = "folded";
+    pruning::Ranking ranking = pruning::Ranking::global;
+    pruning::Normalization normalization = pruning::Normalization::mean;
+    pruning::Joins joins = pruning::Joins::coupled;
+    std::optional<double> keep_macs, keep_parameters, keep_channels, threshold;
+    Index minimum_width = 1, round_to = 1;
+    double maximum_ratio = 1;
+};
+
+/// One data set and its recipe: all that an example has to say.
+struct Experiment {
+    std::string name, summary;
+    std::string published; ///< where the data is to be had: one sentence, shown by --help
+    Settings recipe;       ///< defaults of every flag
+    Settings demonstration; ///< defaults of the verb `demo`
+    std::function<ImageSet(const std::string& folder, Split)> load;
+};
+
+/// Reads the command line. Returns the exit code if the program is done (help, a wrong flag), which has then been printed.
+std::optional<int> parse(const Experiment& experiment, int argc, char** argv, Settings& settings);
+
+} // namespace espalier::programs

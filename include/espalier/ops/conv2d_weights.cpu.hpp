@@ -1,0 +1,195 @@
+#pragma once
+
+#include <espalier/cpu/microkernel.hpp>
+#include <espalier/cpu/workers.hpp>
+#include <espalier/ops/conv2d_options.hpp>
+#include <espalier/tensor/tensor.hpp>
+
+#include <vector>
+
+namespace espalier::inline ESPALIER_BACKEND {
+namespace kernels {
+
+/// How the gradient with respect to the weights is summed, worked out from shapes alone.
+///
+/// A piece is a band of output rows of some images. Its pixels are ordered by position, then image, and a run is a
+/// stretch of them that one tap maps into the input. Pieces are dealt to segments in order; each segment has its own
+/// partial sum, and these are added first to last, so the result does not depend on the number of threads.
+struct WeightPlan {
+    Index images = 1, height = 1, bands = 1, pieces = 0, segments = 1; ///< of a piece, of a map, in all, in all
+    Index channels = 1, chunks = 0;                                    ///< input channels of an item, items across
+    Index rows = 0;                                                    ///< of input that a band reads at most
+    Index step = 1;                                                    ///< from one term of a run to the next
+    bool copies_x = true, copies_dy = true; ///< whether a piece is copied, or read where it is
+    std::vector<Run> runs;
+    std::vector<std::size_t> ends; ///< of band and tap: where its runs end
+    Index window = 0, panel = 0, partial = 0; ///< elements: x and dy of a piece, sum of a segment
+
+    Index scratch() const { return segments * partial + threads() * (window + panel); }
+};
+
+/// Plan of `conv2d_weight_gradient` for x [N,H,W,C], dy [N,P,Q,K], dw [K,R,S,C]: one group.
+template <class T>
+WeightPlan conv2d_weight_gradient_plan(Cpu, View<const T, 4> x, View<const T, 4> dy, const Conv2dOptions& o,
+                                       View<T, 4> dw) {
+    constexpr Index pixels = 256, wide = 32, items = 64, partials = Index(1) << 20;
+    const Index batch = x.size(0), rows = dy.size(1), columns = dy.size(2), channels = x.size(3);
+    WeightPlan plan;
+    // About 256 pixels of one block of dy and of one cache line of x channels fill the first-level cache.
+    plan.bands = (rows * columns + pixels - 1) / pixels;
+    plan.height = (rows + plan.bands - 1) / plan.bands;
+    plan.bands = (rows + plan.height - 1) / plan.height;
+    const Index groups = std::max<Index>(1, (batch * rows * columns + pixels - 1) / pixels);
+    plan.images = plan.bands > 1 ? 1 : std::max<Index>(1, (batch + groups - 1) / groups);
+    plan.pieces = (batch + plan.images - 1) / plan.images * plan.bands;
+    plan.chunks = (channels + wide - 1) / wide;
+    plan.channels = plan.chunks ? (channels + plan.chunks - 1) / plan.chunks : 1;
+    plan.partial = panel_size<T>(dw.size(1) * dw.size(2) * channels, dw.size(0));
+    // Enough segments to share the work, but not so many that adding them up matters.
+    plan.segments = std::min(items / std::max<Index>(1, plan.chunks), partials / std::max<Index>(1, plan.partial));
+    plan.segments = std::clamp<Index>(plan.segments, 1, std::max<Index>(1, plan.pieces));
+
+    // One image of few channels is read where it lies.
+    plan.copies_x = plan.images > 1 || plan.chunks > 1;
+    plan.copies_dy = plan.images > 1 || dy.stride(2) != panel_width<T>(dy.size(3), 0);
+    const Index pixel = plan.copies_x ? plan.images * plan.channels : x.stride(2);
+    const Index row = plan.copies_x ? x.size(2) * pixel : x.stride(1);
+    plan.step = plan.images > 1 ? plan.channels : o.stride * pixel;
+    for (Index band = 0; band < plan.bands; ++band) {
+        const Index first = band * plan.height, last = std::min(rows, first + plan.height);
+        const Index top = std::max<Index>(0, first * o.stride - o.padding);
+        for (Index r = 0; r < dw.size(1); ++r)
+            for (Index s = 0; s < dw.size(2); ++s) {
+                const std::size_t begin = plan.runs.size();
+                for (Index p = first; p < last; ++p)
+                    for (Index q = 0; q < columns; ++q) {
+                        const Index h = p * o.stride + r * o.dilation - o.padding;
+                        const Index v = q * o.stride + s * o.dilation - o.padding;
+                        if (h < 0 || h >= x.size(1) || v < 0 || v >= x.size(2)) continue;
+                        const Run run{(h - top) * row + v * pixel, ((p - first) * columns + q) * plan.images,
+                                      plan.images};
+                        plan.rows = std::max(plan.rows, h - top + 1);
+                        if (plan.runs.size() > begin &&
+                            plan.runs.back().row + plan.runs.back().count == run.row &&
+                            plan.runs.back().from + plan.runs.back().count * plan.step == run.from)
+                            plan.runs.back().count += run.count;
+                        else
+                            plan.runs.push_back(run);
+                    }
+                plan.ends.push_back(plan.runs.size());
+            }
+    }
+    plan.window = !plan.copies_x ? 0 : plan.rows * row;
+    plan.panel = !plan.copies_dy ? 0 : plan.height * columns * plan.images * block_width<T>;
+    return plan;
+}
+
+} // namespace kernels
+
+namespace detail {
+
+/// Copies a piece of x into a window [rows, W, images, channels]; images beyond the batch are zero.
+template <class T>
+void copy_piece(const kernels::WeightPlan& plan, View<const T, 4> x, Index n, Index top, Index c, Index channels,
+                T* window) {
+    const Index rows = std::min(plan.rows, x.size(1) - top);
+    for (Index h = top; h < top + rows; ++h)
+        for (Index v = 0; v < x.size(2); ++v)
+            for (Index i = 0; i < plan.images; ++i, window += plan.channels) {
+                if (n + i < x.size(0))
+                    std::copy_n(x.at(n + i, h, v, c), channels, window);
+                else
+                    std::fill_n(window, channels, T(0));
+            }
+}
+
+/// Packs block `b` of a piece of dy as a panel of pixels, ordered as the window is; images beyond the batch are zero.
+template <class T>
+void pack_piece(const kernels::WeightPlan& plan, View<const T, 4> dy, Index n, Index p, Index rows, Index b, T* panel) {
+    const Index images = std::min(plan.images, dy.size(0) - n), columns = dy.size(2);
+    const Index first = b * kernels::block_width<T>, filters = dy.size(3) - first;
+    const Index width = kernels::panel_width<T>(filters, 0);
+    for (Index h = 0; h < rows; ++h) {
+        if (plan.images == 1) {
+            const View<const T, 2> line(dy.at(n, p + h, 0, first), {columns, filters}, {dy.stride(2), 1});
+            kernels::pack_panel(line, h * columns, 1, 0, panel);
+            continue;
+        }
+        for (Index q = 0; q < columns; ++q) {
+            const View<const T, 2> pixel(dy.at(n, p + h, q, first), {images, filters}, {dy.stride(0), 1});
+            const Index row = (h * columns + q) * plan.images;
+            kernels::pack_panel(pixel, row, 1, 0, panel);
+            std::fill_n(panel + (row + images) * width, (plan.images - images) * width, T(0));
+        }
+    }
+}
+
+} // namespace detail
+
+namespace kernels {
+
+/// dw[k,r,s,c] = sum over n,p,q of dy[n,p,q,k] * x[n, p*stride + r*dilation - padding, ..., c], inside x.
+///
+/// One group. One item is a segment of the pieces and a chunk of input channels, with all taps and filters.
+/// @param scratch  plan.scratch() elements
+template <class T>
+void conv2d_weight_gradient(Cpu, const WeightPlan& plan, View<const T, 4> x, View<const T, 4> dy,
+                            const Conv2dOptions& o, View<T, 1> scratch, View<T, 4> dw) {
+    const Index taps = dw.size(1) * dw.size(2), channels = x.size(3), filters = dw.size(0), terms = taps * channels;
+    const Index blocks = panel_blocks<T>(filters);
+    T* const own = scratch.data() + plan.segments * plan.partial;
+    std::vector<Index> x_at, wide_at, narrow_at; // element i of a tile is input channel i
+    for (Index i = 0; i < plan.channels; ++i) {
+        x_at.push_back(i);
+        wide_at.push_back(i * block_width<T>);
+        narrow_at.push_back(i * Simd<T>::lanes);
+    }
+    parallel_items(plan.segments * plan.chunks, [&](Index item, Index worker) {
+        const Index segment = item / plan.chunks, c = item % plan.chunks * plan.channels;
+        const Index count = std::min(plan.channels, channels - c);
+        T *const window = own + worker * (plan.window + plan.panel), *const panel = window + plan.window;
+        const Index begin = plan.pieces * segment / plan.segments, end = plan.pieces * (segment + 1) / plan.segments;
+        ProductTile<T> tile{};
+        tile.step = plan.step;
+        for (Index piece = begin; piece == begin || piece < end; ++piece) {
+            const Index n = piece / plan.bands * plan.images, band = piece % plan.bands, p = band * plan.height;
+            const Index top = std::max<Index>(0, p * o.stride - o.padding);
+            const bool empty = piece >= end; // no pixels at all: the sums are zero
+            tile.x = plan.copies_x || empty ? window : x.at(n, top);
+            tile.panel = plan.copies_dy || empty ? panel : dy.at(n, p);
+            if (!empty && plan.copies_x) detail::copy_piece(plan, x, n, top, c, count, window);
+            for (Index b = 0; b < blocks; ++b) {
+                if (!empty && plan.copies_dy)
+                    detail::pack_piece(plan, dy, n, p, std::min(plan.height, dy.size(1) - p), b, panel);
+                tile.width = panel_width<T>(filters, b);
+                tile.start = piece == begin ? Start::zero : Start::y;
+                const Index* const y_at = (tile.width == block_width<T> ? wide_at : narrow_at).data();
+                for (Index tap = 0; tap < taps; ++tap) {
+                    const auto at = static_cast<std::size_t>(band * taps + tap);
+                    const std::size_t from = at ? plan.ends[at - 1] : 0;
+                    tile.runs = std::span(plan.runs).subspan(from, empty ? 0 : plan.ends[at] - from);
+                    tile.y = scratch.data() + segment * plan.partial + b * block_width<T> * terms +
+                             (tap * channels + c) * tile.width;
+                    tile(x_at.data(), y_at, count);
+                }
+            }
+        }
+    });
+    parallel_for(blocks * taps, [&](Index i) {
+        const Index b = i / taps, tap = i % taps, width = panel_width<T>(filters, b), first = b * block_width<T>;
+        const T* const sums = scratch.data() + first * terms + tap * channels * width;
+        for (Index c = 0; c < channels; ++c)
+            for (Index lane = 0; lane < width; lane += Simd<T>::lanes) {
+                const T* from = sums + c * width + lane;
+                auto sum = Simd<T>::load(from);
+                for (Index segment = 1; segment < plan.segments; ++segment)
+                    sum += Simd<T>::load(from += plan.partial);
+                const Index k = first + lane;
+                for (Index j = 0; j < std::min(Simd<T>::lanes, filters - k); ++j)
+                    dw.at(k + j)[tap * channels + c] = sum[j];
+            }
+    });
+}
+
+} // namespace kernels
+} // namespace espalier::inline ESPALIER_BACKEND

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <espalier/ops/reduce.hpp>
+#include <espalier/ops/softmax.hpp>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+struct CrossEntropyOptions {
+    double label_smoothing = 0; ///< share of the target that is spread evenly over all classes, in [0, 1]
+};
+
+namespace kernels {
+
+// The target of row n is t[k] = e / K, plus 1 - e at k = labels[n], where e is the label smoothing.
+
+/// loss[n] = sum_k t[k] (lse[n] - x[n,k]), given lse[n] = ln sum_k e^x[n,k].
+template <class T>
+void cross_entropy(Cpu, double smoothing, View<const T, 2> x, View<const Index, 1> labels, View<const double, 1> lse,
+                   View<double, 1> loss) {
+    const Index K = x.size(1);
+    parallel_ranges(x.size(0), std::max<Index>(1, elementwise_grain / K), [&](Index begin, Index end) {
+        for (Index n = begin; n < end; ++n) {
+            loss(n) = (1 - smoothing) * (lse(n) - static_cast<double>(x(n, labels(n))));
+            if (smoothing == 0) continue; // 0 times an infinite logit would be NaN
+            double all = 0;
+            for (Index k = 0; k < K; ++k) all += lse(n) - static_cast<double>(x(n, k));
+            loss(n) += smoothing / static_cast<double>(K) * all;
+        }
+    });
+}
+
+/// dx[n,k] = (p[n,k] - t[k]) * g, where p is the softmax of x.
+template <class T>
+void cross_entropy_backward(Cpu, double smoothing, View<const T, 2> p, View<const Index, 1> labels, T g,
+                            View<T, 2> dx) {
+    const Index K = p.size(1);
+    const T even = static_cast<T>(smoothing / static_cast<double>(K)), chosen = static_cast<T>(1 - smoothing);
+    parallel_ranges(p.size(0), std::max<Index>(1, elementwise_grain / K), [&](Index begin, Index end) {
+        for (Index n = begin; n < end; ++n)
+            for (Index k = 0; k < K; ++k) dx(n, k) = (p(n, k) - even - (k == labels(n) ? chosen : T(0))) * g;
+    });
+}
+
+} // namespace kernels
+
+namespace detail {
+template <class T> void check_labels(const char* op, const Tensor<T>& logits, const Tensor<Index>& labels) {
+    expect(logits.rank() == 2 && labels.shape() == Shape{logits.shape()[0]}, op,
+           ": expected logits [N,K] and labels [N], got logits ", logits.shape(), " and labels ", labels.shape());
+    for (Index n = 0; n < labels.size(); ++n)
+        expect(labels.data()[n] >= 0 && labels.data()[n] < logits.size(1), op, ": expected labels from 0 to ",
+               logits.size(1) - 1, " for logits ", logits.shape(), ", got ", labels.data()[n], " in row ", n);
+}
+} // namespace detail
+
+/// Mean over the batch of -sum_k t[k] ln softmax(logits[n])[k]: a scalar. logits [N,K], labels [N] in 0 .. K-1.
+///
+/// The target t is (1 - e) at the label plus e / K at every class, e being the label smoothing. Logarithm and softmax
+/// are fused: large logits do not overflow.  d logits = (softmax - t) / N.
+/// @throws ShapeError for shapes that do not fit, an empty batch, a label outside its range (naming row and label)
+template <class T>
+Var<T> cross_entropy(const Var<T>& logits, const Tensor<Index>& labels, const CrossEntropyOptions& options = {}) {
+    const double smoothing = options.label_smoothing;
+    detail::check_labels("cross_entropy", logits.value(), labels);
+    expect(labels.size() > 0, "cross_entropy: expected at least one row, got logits ", logits.shape());
+    expect(smoothing >= 0 && smoothing <= 1, "cross_entropy: expected label smoothing in [0, 1], got ", smoothing);
+    const auto rows = static_cast<double>(labels.size());
+    Tensor<T> p = empty_like(logits.value());
+    Tensor<double> lse({labels.size()}, logits.device()), loss = empty_like(lse);
+    dispatch(logits.device(), [&](auto on) {
+        kernels::softmax(on, view<2>(logits.value()), mutable_view<2>(p), mutable_flat(lse));
+        kernels::cross_entropy(on, smoothing, view<2>(logits.value()), flat(labels), flat(lse), mutable_flat(loss));
+    });
+    const Tensor<T> y = detail::reduce<T>(
+        {true}, std::identity(), [rows](double sum) { return sum / rows; }, loss);
+    const auto backward = [p, smoothing, rows, kept = labels.clone()](const Tensor<T>& dy, const Inputs<T>& input) {
+        Tensor<T> dx = empty_like(p);
+        dispatch(dy.device(), [&](auto on) {
+            kernels::cross_entropy_backward(on, smoothing, view<2>(p), flat(kept), dy.item() / static_cast<T>(rows),
+                                            mutable_view<2>(dx));
+        });
+        input[0].add_grad(std::move(dx));
+    };
+    return record<T>("cross_entropy", y.reshape({}), {logits}, ChannelRule::declared().block(0, "classes"), backward);
+}
+
+/// Number of rows whose largest logit, the first if several are, is at the label. A row with NaN is never correct.
+/// @throws ShapeError as `cross_entropy`
+template <class T> Index correct(const Tensor<T>& logits, const Tensor<Index>& labels) {
+    detail::check_labels("correct", logits, labels);
+    Index count = 0;
+    for (Index n = 0; n < labels.size(); ++n) {
+        const T* const row = logits.data() + n * logits.size(1);
+        const Index label = labels.data()[n];
+        bool right = row[label] == row[label];
+        for (Index k = 0; k < logits.size(1) && right; ++k)
+            right = k < label ? row[k] < row[label] : row[k] <= row[label];
+        count += right;
+    }
+    return count;
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND

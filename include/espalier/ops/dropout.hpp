@@ -1,0 +1,44 @@
+#pragma once
+
+#include <espalier/autograd/var.hpp>
+#include <espalier/core/random.hpp>
+#include <espalier/cpu/elementwise.hpp>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+namespace kernels {
+
+/// mask[i] = whether draw i of `random` is at least `probability`.
+inline void keep_mask(Cpu, double probability, const Random& random, View<std::uint8_t, 1> mask) {
+    parallel_ranges(mask.size(), elementwise_grain / 8, [&](Index begin, Index end) { // a draw costs many additions
+        for (Index i = begin; i < end; ++i) mask(i) = random.uniform(static_cast<std::uint64_t>(i)) >= probability;
+    });
+}
+
+} // namespace kernels
+
+/// Inverted dropout: y[i] = 0 with the given probability, else x[i] / (1 - probability); dx the same of dy.
+///
+/// Element i is decided by draw i of `random`: pass another stream for each call (`random.substream(step)`).
+/// Probability 0 gives x itself. Whether a network trains or is evaluated is for the layer to know.
+/// @throws ShapeError unless 0 <= probability < 1
+/// Source: Srivastava et al. 2014.
+template <class T> Var<T> dropout(const Var<T>& x, double probability, const Random& random) {
+    expect(probability >= 0 && probability < 1, "dropout: expected a probability in [0, 1), got ", probability);
+    if (probability == 0) return x;
+    Tensor<std::uint8_t> mask(x.shape(), x.device());
+    dispatch(x.device(), [&](auto on) { kernels::keep_mask(on, probability, random, mutable_flat(mask)); });
+    const auto masked = [mask, factor = static_cast<T>(1 / (1 - probability))](const Tensor<T>& from) {
+        Tensor<T> to = empty_like(from);
+        dispatch(from.device(), [&](auto on) {
+            kernels::elementwise(
+                on, [factor](T v, std::uint8_t keep) { return keep ? v * factor : T(0); }, mutable_strided(to),
+                strided(from), strided(mask));
+        });
+        return to;
+    };
+    return record<T>("dropout", masked(x.value()), {x}, ChannelRule::same(),
+                     [masked](const Tensor<T>& dy, const Inputs<T>& input) { input[0].add_grad(masked(dy)); });
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND

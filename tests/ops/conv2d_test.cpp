@@ -1,0 +1,277 @@
+#include <espalier/ops/conv2d.hpp>
+
+#include "support/check.hpp"
+
+#include <utility>
+
+using namespace espalier;
+using namespace espalier::test;
+
+namespace {
+
+/// The definition in nested loops and double, with the sum of the absolute terms of each element beside it.
+struct Reference {
+    Tensor<double> value, scale;
+};
+
+template <class T>
+Reference reference(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b, const Conv2dOptions& o) {
+    const Index N = x.size(0), H = x.size(1), W = x.size(2), K = w.size(0), R = w.size(1), S = w.size(2);
+    const Index P = (H + 2 * o.padding - o.dilation * (R - 1) - 1) / o.stride + 1;
+    const Index Q = (W + 2 * o.padding - o.dilation * (S - 1) - 1) / o.stride + 1;
+    Reference y{Tensor<double>::zeros({N, P, Q, K}), Tensor<double>::zeros({N, P, Q, K})};
+    for (Index n = 0; n < N; ++n)
+        for (Index p = 0; p < P; ++p)
+            for (Index q = 0; q < Q; ++q)
+                for (Index k = 0; k < K; ++k) {
+                    double sum = b.defined() ? static_cast<double>(b.at(k)) : 0, scale = std::abs(sum);
+                    for (Index r = 0; r < R; ++r)
+                        for (Index s = 0; s < S; ++s)
+                            for (Index c = 0; c < w.size(3); ++c) {
+                                const Index h = p * o.stride + r * o.dilation - o.padding;
+                                const Index v = q * o.stride + s * o.dilation - o.padding;
+                                if (h < 0 || h >= H || v < 0 || v >= W) continue;
+                                const Index channel = k / (K / o.groups) * w.size(3) + c;
+                                const double term = static_cast<double>(x.at(n, h, v, channel)) *
+                                                    static_cast<double>(w.at(k, r, s, c));
+                                sum += term;
+                                scale += std::abs(term);
+                            }
+                    y.value.set(sum, n, p, q, k);
+                    y.scale.set(scale, n, p, q, k);
+                }
+    return y;
+}
+
+/// Gradients of sum(dy * conv2d(x, w)) by the same loops: dx in `first`, dw in `second`.
+template <class T>
+std::pair<Reference, Reference> reference_gradients(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& dy,
+                                                    const Conv2dOptions& o) {
+    const auto zeros = [](const Shape& shape) {
+        return Reference{Tensor<double>::zeros(shape), Tensor<double>::zeros(shape)};
+    };
+    const auto add = [](Reference& to, double term, auto... at) {
+        to.value.set(to.value.at(at...) + term, at...);
+        to.scale.set(to.scale.at(at...) + std::abs(term), at...);
+    };
+    Reference dx = zeros(x.shape()), dw = zeros(w.shape());
+    for (Index n = 0; n < dy.size(0); ++n)
+        for (Index p = 0; p < dy.size(1); ++p)
+            for (Index q = 0; q < dy.size(2); ++q)
+                for (Index k = 0; k < dy.size(3); ++k)
+                    for (Index r = 0; r < w.size(1); ++r)
+                        for (Index s = 0; s < w.size(2); ++s)
+                            for (Index c = 0; c < w.size(3); ++c) {
+                                const Index h = p * o.stride + r * o.dilation - o.padding;
+                                const Index v = q * o.stride + s * o.dilation - o.padding;
+                                if (h < 0 || h >= x.size(1) || v < 0 || v >= x.size(2)) continue;
+                                const Index channel = k / (w.size(0) / o.groups) * w.size(3) + c;
+                                const double g = static_cast<double>(dy.at(n, p, q, k));
+                                add(dx, g * static_cast<double>(w.at(k, r, s, c)), n, h, v, channel);
+                                add(dw, g * static_cast<double>(x.at(n, h, v, channel)), k, r, s, c);
+                            }
+    return {dx, dw};
+}
+
+struct Case {
+    Shape x, w;
+    Conv2dOptions options;
+};
+
+// Blocked sums of random signs stay far below eps per term; 8 allows for the few dozen roundings that line up.
+constexpr double factor = 8;
+
+template <class T> void check_case(const Case& c) {
+    CAPTURE(to_text(c.x));
+    CAPTURE(to_text(c.w));
+    CAPTURE(c.options.stride);
+    CAPTURE(c.options.padding);
+    CAPTURE(c.options.dilation);
+    CAPTURE(c.options.groups);
+    const auto x = random_tensor<T>(c.x), w = random_tensor<T>(c.w, "w"), b = random_tensor<T>({c.w[0]}, "b");
+    const Var<T> xv = parameter(x), wv = parameter(w), bv = parameter(b);
+    const Var<T> y = conv2d(xv, wv, bv, c.options);
+    const Reference expected = reference(x, w, b, c.options);
+    check_close(y.value(), expected.value, factor, expected.scale);
+    const auto dy = random_tensor<T>(y.shape(), "dy");
+    y.backward(dy);
+    const auto [dx, dw] = reference_gradients(x, w, dy, c.options);
+    check_close(xv.grad(), dx.value, factor, dx.scale);
+    check_close(wv.grad(), dw.value, factor, dw.scale);
+
+    const PathScope scope(Path::fixed_order);
+    const Reference plain = reference(x, w, Tensor<T>(), c.options);
+    // One sum from first to last may lose half an eps of its running value at each term.
+    check_close(conv2d(xv, wv, c.options).value(), plain.value, 64, plain.scale);
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("conv2d: value and gradients for strides, paddings, dilations and maps of all kinds", T, float,
+                   double) {
+    for (const Index stride : {1, 2, 3})
+        for (const Index padding : {0, 1, 2})
+            for (const Index dilation : {1, 2})
+                for (const Index taps : {1, 2, 3}) {
+                    check_case<T>({{2, 7, 9, 5}, {11, taps, taps, 5}, {stride, padding, dilation}});
+                    check_case<T>({{5, 5, 6, 3}, {17, taps, 3, 3}, {stride, padding, dilation}});
+                }
+}
+
+TEST_CASE_TEMPLATE("conv2d: maps smaller than the filter, single pixels and many images", T, float, double) {
+    for (Index extent = 1; extent <= 9; ++extent)
+        check_case<T>({{7, extent, 1 + extent % 4, 4}, {9, 3, 3, 4}, {.padding = 1}});
+    check_case<T>({{9, 2, 2, 3}, {5, 5, 5, 3}, {.padding = 2}});
+    check_case<T>({{9, 1, 1, 3}, {5, 3, 3, 3}, {.stride = 2, .padding = 2}});
+    check_case<T>({{1, 2, 3, 3}, {5, 1, 1, 3}, {.stride = 3, .padding = 4}});
+    check_case<T>({{300, 1, 1, 3}, {5, 1, 1, 3}, {}});
+    check_case<T>({{33, 4, 4, 8}, {8, 3, 3, 8}, {.stride = 2, .padding = 1}});
+}
+
+TEST_CASE_TEMPLATE("conv2d: channel counts that are no multiple of a vector", T, float, double) {
+    for (const Index channels : {1, 3, 37, 49})
+        for (const Index filters : {1, 2, 16, 37, 61})
+            check_case<T>({{2, 4, 5, channels}, {filters, 3, 3, channels}, {.padding = 1}});
+}
+
+TEST_CASE_TEMPLATE("conv2d: maps in several bands and channels in several chunks", T, float, double) {
+    check_case<T>({{2, 40, 33, 3}, {4, 3, 3, 3}, {.padding = 1}});
+    check_case<T>({{1, 30, 70, 33}, {3, 3, 2, 33}, {.padding = 1}});
+    check_case<T>({{1, 31, 70, 33}, {3, 3, 3, 33}, {.stride = 2, .padding = 1}});
+    check_case<T>({{1, 40, 130, 12}, {3, 3, 3, 12}, {.dilation = 3}});
+}
+
+TEST_CASE_TEMPLATE("conv2d: groups and depthwise", T, float, double) {
+    for (const Index stride : {1, 2})
+        for (const Index dilation : {1, 2}) {
+            check_case<T>({{2, 6, 7, 6}, {4, 3, 3, 3}, {stride, 1, dilation, 2}});
+            check_case<T>({{5, 4, 4, 12}, {24, 3, 3, 3}, {stride, 2, dilation, 4}});
+            check_case<T>({{5, 6, 5, 11}, {11, 3, 3, 1}, {stride, 1, dilation, 11}});
+            check_case<T>({{2, 6, 5, 3}, {6, 3, 2, 1}, {stride, 1, dilation, 3}});
+        }
+}
+
+TEST_CASE("conv2d: gradients agree with differences") {
+    const auto check = [](const Case& c) {
+        check_gradient([&](auto& v) { return conv2d(v[0], v[1], v[2], c.options); },
+                       {random_tensor<double>(c.x), random_tensor<double>(c.w, "w"),
+                        random_tensor<double>({c.w[0]}, "b")});
+    };
+    check({{2, 4, 5, 2}, {3, 3, 3, 2}, {.padding = 1}});
+    check({{4, 4, 3, 2}, {3, 3, 2, 2}, {.stride = 2, .padding = 1, .dilation = 2}});
+    check({{1, 4, 4, 4}, {4, 2, 2, 2}, {.groups = 2}});
+    check({{2, 4, 4, 3}, {3, 3, 3, 1}, {.stride = 2, .padding = 1, .groups = 3}});
+}
+
+TEST_CASE_TEMPLATE("conv2d: same bits for 1 and 2 threads", T, float, double) {
+    for (const Case& c : {Case{{9, 12, 12, 16}, {32, 3, 3, 16}, {.padding = 1}},
+                          Case{{3, 40, 40, 5}, {7, 3, 3, 5}, {.stride = 2, .padding = 1}},
+                          Case{{40, 2, 2, 70}, {33, 3, 3, 70}, {.padding = 1}},
+                          Case{{9, 8, 8, 20}, {20, 3, 3, 1}, {.padding = 1, .groups = 20}}})
+        check_repeatable([&] {
+            return forward_and_gradients<T>([&](auto& v) { return conv2d(v[0], v[1], v[2], c.options); },
+                                            {random_tensor<T>(c.x), random_tensor<T>(c.w, "w"),
+                                             random_tensor<T>({c.w[0]}, "b")});
+        });
+}
+
+TEST_CASE_TEMPLATE("conv2d: on the fixed-order path channels that are zero can go without changing a bit", T, float,
+                   double) {
+    const std::vector<Index> kept{0, 3, 4, 8, 9, 10, 17};
+    const Index C = 19, K = 21;
+    auto x = random_tensor<T>({2, 6, 5, C}), w = random_tensor<T>({K, 3, 3, C}, "w");
+    const auto b = random_tensor<T>({K}, "b");
+    Tensor<T> thin_x({2, 6, 5, static_cast<Index>(kept.size())}), thin_w({K, 3, 3, static_cast<Index>(kept.size())});
+    const auto thin = [&](Tensor<T>& wide, Tensor<T>& narrow) {
+        for (Index m = 0; m < wide.size() / C; ++m)
+            for (Index c = 0, next = 0; c < C; ++c) {
+                if (std::find(kept.begin(), kept.end(), c) == kept.end())
+                    wide.mutable_data()[m * C + c] = 0;
+                else
+                    narrow.mutable_data()[m * narrow.size(-1) + next++] = wide.data()[m * C + c];
+            }
+    };
+    thin(x, thin_x);
+    w = w.clone();
+    thin(w, thin_w);
+    const PathScope scope(Path::fixed_order);
+    const Conv2dOptions options{.padding = 1};
+    const auto whole = conv2d(Var<T>(x), Var<T>(w), Var<T>(b), options).value();
+    CHECK(same_bits(whole, conv2d(Var<T>(thin_x), Var<T>(thin_w), Var<T>(b), options).value()));
+
+    // Filters are independent of each other: the first 9 alone give the same bits.
+    const auto some = conv2d(Var<T>(x), Var<T>(w.rows(0, 9)), Var<T>(b.rows(0, 9)), options).value();
+    bool same = true;
+    for (Index m = 0; m < some.size() / 9; ++m)
+        for (Index k = 0; k < 9; ++k) same = same && some.data()[m * 9 + k] == whole.data()[m * K + k];
+    CHECK(same);
+}
+
+TEST_CASE_TEMPLATE("conv2d: no images, no channels, no filters", T, float, double) {
+    for (const Path path : {Path::fast, Path::fixed_order}) {
+        const PathScope scope(path);
+        const auto run = [&](const Shape& x, const Shape& w, Index groups) {
+            const Var<T> xv = parameter(Tensor<T>::ones(x)), wv = parameter(Tensor<T>::ones(w));
+            const Var<T> bv = parameter(Tensor<T>::full({w[0]}, T(2)));
+            const Var<T> y = conv2d(xv, wv, bv, {.padding = 1, .groups = groups});
+            y.backward(Tensor<T>::ones(y.shape()));
+            for (const T v : xv.grad()) CHECK(v == T(0));
+            for (const T v : wv.grad()) CHECK(v == T(0));
+            CHECK(xv.grad().shape() == x);
+            CHECK(wv.grad().shape() == w);
+            return y.value();
+        };
+        CHECK(run({0, 4, 4, 3}, {2, 3, 3, 3}, 1).shape() == Shape{0, 4, 4, 2});
+        CHECK(run({2, 4, 4, 3}, {0, 3, 3, 3}, 1).shape() == Shape{2, 4, 4, 0});
+        CHECK(run({2, 4, 4, 4}, {0, 3, 3, 2}, 2).shape() == Shape{2, 4, 4, 0});
+        const auto y = run({2, 4, 4, 0}, {3, 3, 3, 0}, 1);
+        CHECK(y.shape() == Shape{2, 4, 4, 3});
+        for (const T v : y) CHECK(v == T(2));
+    }
+}
+
+TEST_CASE("conv2d: what does not fit is refused") {
+    const Var<float> x(Tensor<float>::ones({1, 4, 4, 6})), w(Tensor<float>::ones({4, 3, 3, 6}));
+    const auto refused = [&](const Var<float>& wrong, const Conv2dOptions& o, const char* text) {
+        CHECK_THROWS_WITH_AS(conv2d(x, wrong, o), doctest::Contains(text), ShapeError);
+    };
+    const auto filters = [](const Shape& shape) { return Var<float>(Tensor<float>::ones(shape)); };
+    refused(filters({4, 3, 3}), {}, "expected x [N,H,W,C] and w [K,R,S,C/groups], got x [1,4,4,6] and w [4,3,3]");
+    refused(filters({4, 3, 3, 5}), {}, "expected filters [K,R,S,6] for x [1,4,4,6] in 1 group, got [4,3,3,5]");
+    refused(filters({4, 3, 3, 6}), {.groups = 2}, "expected filters [K,R,S,3] for x [1,4,4,6] in 2 groups");
+    refused(filters({4, 3, 3, 6}), {.groups = 4}, "divisible by 4 groups");
+    refused(filters({4, 7, 1, 6}), {.padding = 1}, "expected filters that fit the padded input, got filters [4,7,1,6]");
+    refused(filters({4, 3, 3, 6}), {.dilation = 2}, "with dilation 2");
+    refused(filters({4, 0, 3, 6}), {}, "at least one tap");
+    for (const Conv2dOptions& o : {Conv2dOptions{.stride = 0}, Conv2dOptions{.padding = -1},
+                                   Conv2dOptions{.dilation = 0}, Conv2dOptions{.groups = 0}})
+        refused(w, o, "expected stride, dilation and groups of at least 1");
+    CHECK_THROWS_WITH_AS(conv2d(x, w, filters({3}), {}), doctest::Contains("expected a bias [4], got [3]"), ShapeError);
+}
+
+TEST_CASE("conv2d: the channel rule") {
+    const auto rule = [](const Shape& x, const Shape& w, Index groups) {
+        const Var<float> xv = parameter(Tensor<float>::ones(x)), wv = parameter(Tensor<float>::ones(w));
+        return conv2d(xv, wv, parameter(Tensor<float>::ones({w[0]})), {.padding = 1, .groups = groups}).node()->rule;
+    };
+    const ChannelRule plain = rule({2, 4, 5, 6}, {4, 3, 3, 6}, 1);
+    CHECK(plain.weight() == 1);
+    CHECK(plain.positions() == 2 * 4 * 5);
+    REQUIRE(plain.links().size() == 3);
+    CHECK(plain.links()[0].role == ChannelRole::makes);
+    CHECK(plain.links()[0].axis == 0);
+    CHECK(plain.links()[1].role == ChannelRole::eats);
+    CHECK(plain.links()[1].axis == 3);
+    CHECK(plain.links()[1].other == 0);
+    CHECK(plain.links()[2].role == ChannelRole::shifts);
+    const ChannelRule depthwise = rule({2, 4, 5, 6}, {6, 3, 3, 1}, 6);
+    REQUIRE(depthwise.links().size() == 3);
+    CHECK(depthwise.links()[0].operand == 0);
+    CHECK(depthwise.links()[0].other == ChannelRule::output);
+    CHECK(depthwise.links()[1].role == ChannelRole::makes);
+    const ChannelRule grouped = rule({2, 4, 5, 6}, {4, 3, 3, 3}, 2);
+    CHECK(grouped.links().empty());
+    REQUIRE(grouped.blocked().size() == 2);
+    CHECK(grouped.blocked()[0].second == "group convolution");
+    CHECK(grouped.weight() == 1);
+}
