@@ -27,15 +27,15 @@ struct Layer {
 };
 
 constexpr Layer layers[] = {
-    {"vgg stem", 32, 32, 3, 64, 3, 1},      {"vgg 64", 32, 32, 64, 64, 3, 1},
-    {"vgg 128", 32, 16, 128, 128, 3, 1},    {"vgg 256", 32, 8, 256, 256, 3, 1},
-    {"vgg 512", 32, 4, 512, 512, 3, 1},     {"vgg 512 small", 32, 2, 512, 512, 3, 1},
-    {"resnet stem", 32, 32, 3, 16, 3, 1},   {"resnet 16", 32, 32, 16, 16, 3, 1},
-    {"resnet 16-32", 32, 32, 16, 32, 3, 2}, {"resnet 32", 32, 16, 32, 32, 3, 1},
-    {"resnet 32-64", 32, 16, 32, 64, 3, 2}, {"resnet 64", 32, 8, 64, 64, 3, 1},
-    {"mnist 16", 32, 28, 16, 16, 3, 1},     {"mnist 32", 32, 14, 32, 32, 3, 1},
-    {"mnist 64", 32, 7, 64, 64, 3, 1},      {"pruned 37", 32, 16, 37, 37, 3, 1},
-    {"pruned 49", 32, 16, 49, 49, 3, 1},    {"pruned 61", 32, 16, 61, 61, 3, 1},
+    {"vgg stem", 32, 32, 3, 64, 3, 1},        {"vgg 64", 32, 32, 64, 64, 3, 1},
+    {"vgg 128", 32, 16, 128, 128, 3, 1},      {"vgg 256", 32, 8, 256, 256, 3, 1},
+    {"vgg 512", 32, 4, 512, 512, 3, 1},       {"vgg 512 small", 32, 2, 512, 512, 3, 1},
+    {"resnet stem", 32, 32, 3, 16, 3, 1},     {"resnet 16", 32, 32, 16, 16, 3, 1},
+    {"resnet 16-32", 32, 32, 16, 32, 3, 2},   {"resnet 32", 32, 16, 32, 32, 3, 1},
+    {"resnet 32-64", 32, 16, 32, 64, 3, 2},   {"resnet 64", 32, 8, 64, 64, 3, 1},
+    {"mnist 16", 32, 28, 16, 16, 3, 1},       {"mnist 32", 32, 14, 32, 32, 3, 1},
+    {"mnist 64", 32, 7, 64, 64, 3, 1},        {"pruned 37", 32, 16, 37, 37, 3, 1},
+    {"pruned 49", 32, 16, 49, 49, 3, 1},      {"pruned 61", 32, 16, 61, 61, 3, 1},
     {"pointwise 256", 32, 8, 256, 256, 1, 1},
 };
 
@@ -104,14 +104,16 @@ int main(int argc, char** argv) {
             const double rate = flops / ms * 1e-6;
             std::printf("%-15s %-9s %9.3f %9.3f %9.1f %5.0f%%\n", layer.name, direction, ms, best, rate,
                         100 * rate / peak);
-            json += es::join_text(json.empty() ? "" : ",\n", R"({"layer": ")", layer.name, R"(", "direction": ")",
-                                  direction, R"(", "ms": )", ms, R"(, "best_ms": )", best, R"(, "gflops": )", rate, "}");
+            json +=
+                es::join_text(json.empty() ? "" : ",\n", R"({"layer": ")", layer.name, R"(", "direction": ")",
+                              direction, R"(", "ms": )", ms, R"(, "best_ms": )", best, R"(, "gflops": )", rate, "}");
         };
         report("forward", [&] { return es::detail::conv2d_forward(x, w, none, options); });
         report("data", [&] { return es::detail::conv2d_data_gradient(dy, w, x.shape(), options); });
         report("weights", [&] { return es::detail::conv2d_weight_gradient(x, dy, w.shape(), options); });
     }
     if (argc > 3)
-        std::ofstream(argv[3]) << "{\"threads\": " << es::threads() << ", \"peak_gflops\": " << peak << ", \"rows\": [\n"
+        std::ofstream(argv[3]) << "{\"threads\": " << es::threads() << ", \"peak_gflops\": " << peak
+                               << ", \"rows\": [\n"
                                << json << "\n]}\n";
 }

@@ -25,7 +25,7 @@ int main(int argc, char** argv) {
     demo.epochs = 4;
     demo.finetune_epochs = 1;
     demo.finetune_lr = 0.02;
-    demo.ffr_gradient = demo.ffr_curvature = 0.01;
+    demo.ffr.gradient = demo.ffr.curvature = 0.01;
     demo.keep_macs = 0.5;
 
     return programs::run({.name = "cifar10",

@@ -20,14 +20,15 @@ int main(int argc, char** argv) {
     demo.epochs = 3;
     demo.finetune_epochs = 1;
     demo.crop = 0;
-    demo.ffr_gradient = demo.ffr_curvature = 0.01;
+    demo.ffr.gradient = demo.ffr.curvature = 0.01;
     demo.keep_macs = 0.5;
 
-    return programs::run({.name = "fashion_mnist",
-                          .summary = "Train, prune and fine-tune on Fashion-MNIST.",
-                          .published = "Debian package dataset-fashion-mnist, or github.com/zalandoresearch/fashion-mnist",
-                          .recipe = recipe,
-                          .demonstration = demo,
-                          .load = data::FashionMnist},
-                         argc, argv);
+    return programs::run(
+        {.name = "fashion_mnist",
+         .summary = "Train, prune and fine-tune on Fashion-MNIST.",
+         .published = "Debian package dataset-fashion-mnist, or github.com/zalandoresearch/fashion-mnist",
+         .recipe = recipe,
+         .demonstration = demo,
+         .load = data::FashionMnist},
+        argc, argv);
 }

@@ -7,11 +7,9 @@
 #include <espalier/io/plan_file.hpp>
 #include <espalier/models/create.hpp>
 #include <espalier/pruning/surgery.hpp>
-#include <espalier/regularizers/batch_norm_scale.hpp>
 #include <espalier/regularizers/feature_flow.hpp>
 #include <espalier/regularizers/gauges.hpp>
-#include <espalier/regularizers/group_lasso.hpp>
-#include <espalier/regularizers/norms.hpp>
+#include <espalier/regularizers/penalties.hpp>
 #include <espalier/report/progress_bar.hpp>
 #include <espalier/report/svg_plot.hpp>
 #include <espalier/train/checkpoint.hpp>
@@ -42,6 +40,18 @@ struct History {
     std::vector<double> step, loss, accuracy, regularizer, dead;
 };
 
+/// Share of filters below 1 % of the largest of their layer, batch norm folded in.
+struct DeadFilters {
+    double all = 0, branch_ends = 0; ///< of all convolutions; of the last ones of residual branches
+};
+DeadFilters dead_filters(const models::Model<T>& net, const models::Output<T>& out) {
+    const std::vector<FilterNorms> layers = filter_norms(net, out.logits);
+    std::vector<FilterNorms> ends;
+    for (const FilterNorms& layer : layers)
+        if (layer.name.ends_with("conv2.weight")) ends.push_back(layer);
+    return {share_below(layers), share_below(ends)};
+}
+
 class Session {
 public:
     Session(const Experiment& experiment, const Settings& settings)
@@ -50,15 +60,19 @@ public:
         set_threads(s_.threads);
         std::error_code error;
         std::filesystem::create_directories(s_.out, error);
-        expect<IoError>(!error, experiment.name, ": expected to write to the folder ", s_.out, ", got ", error.message());
+        expect<IoError>(!error, experiment.name, ": expected to write to the folder ", s_.out, ", got ",
+                        error.message());
         std::signal(SIGINT, interrupt);
         std::signal(SIGTERM, interrupt);
     }
 
     void train() {
         load_data();
-        Network net = models::create<T>(s_.model, {.classes = train_.classes, .channels = train_.images.size(3),
-                                                   .seed = s_.seed, .size = image()[0], .shortcut = s_.shortcut});
+        Network net = models::create<T>(s_.model, {.classes = train_.classes,
+                                                   .channels = train_.images.size(3),
+                                                   .seed = s_.seed,
+                                                   .size = image()[0],
+                                                   .shortcut = s_.shortcut});
         say(s_.model + ": " + to_text(cost(*net, image())));
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
@@ -76,7 +90,8 @@ public:
         load_data();
         const auto [net, shape] = open(path("dense.safetensors"));
         const std::string file = s_.plan_file.empty() ? path("plan.json") : s_.plan_file;
-        const pruning::Plan plan = s_.plan_file.empty() && !std::filesystem::exists(file) ? make_plan(*net, shape) : load_plan(file);
+        const pruning::Plan plan =
+            s_.plan_file.empty() && !std::filesystem::exists(file) ? make_plan(*net, shape) : load_plan(file);
         cut(*net, plan);
         measured("pruned", *net);
         finish();
@@ -98,18 +113,24 @@ public:
         const auto [before, shape] = open(path("dense.safetensors"));
         const Network after = open(latest()).first;
         for (const Index batch : {1, 128}) {
-            const Latency a = measure_latency(*before, shape, {.batch = batch}), b = measure_latency(*after, shape, {.batch = batch});
+            const Latency a = measure_latency(*before, shape, {.batch = batch}),
+                          b = measure_latency(*after, shape, {.batch = batch});
             const double macs = share(cost(*after, shape).macs, cost(*before, shape).macs);
-            std::printf("batch %3d: %.3f ms (%.3f to %.3f) before, %.3f ms (%.3f to %.3f) after: %.2f of the time with %.2f of the "
+            std::printf("batch %3d: %.3f ms (%.3f to %.3f) before, %.3f ms (%.3f to %.3f) after: %.2f of the time with "
+                        "%.2f of the "
                         "MACs%s\n",
-                        static_cast<int>(batch), a.median, a.lowest, a.highest, b.median, b.lowest, b.highest, b.median / a.median,
-                        macs, clearly_faster(a, b) ? "" : "; not clearly faster, the rounds overlap");
+                        static_cast<int>(batch), a.median, a.lowest, a.highest, b.median, b.lowest, b.highest,
+                        b.median / a.median, macs,
+                        clearly_faster(a, b) ? "" : "; not clearly faster, the rounds overlap");
         }
     }
     void demo() {
         load_data();
-        Network net = models::create<T>(s_.model, {.classes = train_.classes, .channels = train_.images.size(3),
-                                                   .seed = s_.seed, .size = image()[0], .shortcut = s_.shortcut});
+        Network net = models::create<T>(s_.model, {.classes = train_.classes,
+                                                   .channels = train_.images.size(3),
+                                                   .seed = s_.seed,
+                                                   .size = image()[0],
+                                                   .shortcut = s_.shortcut});
         say("training " + s_.model + " (" + to_text(cost(*net, image())) + ") with feature flow regularization");
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
@@ -124,7 +145,8 @@ public:
         const auto &dense = record_.stages[0].second, &last = record_.stages[2].second;
         for (const Index batch : {1, 128})
             if (!clearly_faster(dense.latencies.at(batch), last.latencies.at(batch)))
-                record_.warnings.push_back(join_text("At batch ", batch, " the pruned network is not clearly faster: the rounds overlap."));
+                record_.warnings.push_back(
+                    join_text("At batch ", batch, " the pruned network is not clearly faster: the rounds overlap."));
         finish(to_text(plan));
     }
 
@@ -156,15 +178,17 @@ private:
         say(join_text(train_.name, ": ", train_.size(), " training and ", test_.size(), " test images ", image()));
     }
     Loader<T> train_loader(bool augmented) const {
-        return Loader<T>(train_, {.size = s_.batch,
-                                  .last = LastBatch::drop,
-                                  .augment = {augmented ? s_.crop : 0, augmented && s_.flip ? Flip::horizontal : Flip::none},
-                                  .normalize = normalize_,
-                                  .downscale = s_.downscale,
-                                  .seed = s_.seed});
+        return Loader<T>(train_,
+                         {.size = s_.batch,
+                          .last = LastBatch::drop,
+                          .augment = {augmented ? s_.crop : 0, augmented && s_.flip ? Flip::horizontal : Flip::none},
+                          .normalize = normalize_,
+                          .downscale = s_.downscale,
+                          .seed = s_.seed});
     }
     Loader<T> test_loader() const {
-        return Loader<T>(test_, {.size = 500, .shuffle = Shuffle::none, .normalize = normalize_, .downscale = s_.downscale});
+        return Loader<T>(test_,
+                         {.size = 500, .shuffle = Shuffle::none, .normalize = normalize_, .downscale = s_.downscale});
     }
 
     /// The network of --from, or of the given checkpoint, and the shape of its images.
@@ -177,32 +201,34 @@ private:
         const Tensor<Index> extents = checkpoint.extra.get<Index>("image");
         return {net, Shape{extents.at(0), extents.at(1), extents.at(2)}};
     }
-    void save(const std::string& name, const models::Model<T>& net, const Optimizer<T>& optimizer, const Position& position,
-              const Shape& shape) const {
+    void save(const std::string& name, const models::Model<T>& net, const Optimizer<T>& optimizer,
+              const Position& position, const Shape& shape) const {
         TensorFile extra;
         extra.add("image", Tensor<Index>::from({3}, {shape[0], shape[1], shape[2]}));
         save_checkpoint(path(name + ".safetensors"), net, optimizer, position, s_.seed, extra);
     }
 
     Schedule schedule(double lr, Index steps) const {
-        if (s_.schedule == "cosine") return cosine({.learning_rate = lr, .steps = steps});
-        if (s_.schedule == "multi-step") return multi_step({.learning_rate = lr, .milestones = {steps / 2, steps * 3 / 4}});
-        if (s_.schedule == "constant") return constant(lr);
-        return one_cycle({.learning_rate = lr, .steps = std::max<Index>(2, steps), .rising = 0.2});
+        if (s_.schedule == "cosine") return schedules::cosine({.learning_rate = lr, .steps = steps});
+        if (s_.schedule == "multi-step")
+            return schedules::multi_step({.learning_rate = lr, .milestones = {steps / 2, steps * 3 / 4}});
+        if (s_.schedule == "constant") return schedules::constant(lr);
+        return schedules::one_cycle({.learning_rate = lr, .steps = std::max<Index>(2, steps), .rising = 0.2});
     }
 
     /// What is added to the cross-entropy in the phase; undefined if nothing is.
-    Var<T> regularizer(const models::Model<T>& net, const FeatureFlow& flow, const models::Output<T>& out, Index step) const {
+    Var<T> regularizer(const models::Model<T>& net, const FeatureFlow& flow, const models::Output<T>& out,
+                       Index step) const {
         Var<T> sum;
         const auto add_term = [&](double weight, const auto& term) {
             if (weight <= 0) return;
             const Var<T> weighted = scale(term(), weight);
             sum = sum.defined() ? sum + weighted : weighted;
         };
-        if (s_.ffr_gradient > 0 || s_.ffr_curvature > 0) add_term(1, [&] { return flow(out.flow, step); });
-        add_term(s_.l1, [&] { return l1_norm(net); });
-        add_term(s_.l2, [&] { return l2_norm(net); });
-        add_term(s_.batch_norm_l1, [&] { return batch_norm_scale_l1(net); });
+        if (s_.ffr.gradient > 0 || s_.ffr.curvature > 0) sum = flow(out.flow, step);
+        add_term(s_.l1, [&] { return l1_penalty(weights_of(net)); });
+        add_term(s_.l2, [&] { return squared_l2_penalty(weights_of(net)); });
+        add_term(s_.batch_norm_l1, [&] { return batch_norm_scale_penalty(net); });
         add_term(s_.group_lasso, [&] { return group_lasso(net); });
         return sum;
     }
@@ -214,47 +240,51 @@ private:
                                 .momentum = s_.momentum,
                                 .form = s_.momentum > 0 ? Momentum::nesterov : Momentum::classical,
                                 .weight_decay = s_.weight_decay});
-        const FeatureFlow flow({.gradient = s_.ffr_gradient,
-                                .curvature = s_.ffr_curvature,
-                                .flow = s_.ffr,
-                                .warm_up_steps = s_.ffr_warm_up});
-        const std::vector<std::string> columns{"step", "epoch", "loss", "cross_entropy", "regularizer", "accuracy", "learning_rate",
-                                               "dead_filters", "regularizer_share", "seconds"};
+        const FeatureFlow flow(s_.ffr, s_.ffr_warm_up);
+        const std::vector<std::string> columns{
+            "step",     "epoch",         "loss",         "cross_entropy",    "regularizer",
+            "accuracy", "learning_rate", "dead_filters", "dead_branch_ends", "regularizer_share",
+            "seconds"};
         const std::string log_path = path(phase.name + ".csv");
         std::optional<CsvLog> log;
         History history;
+        DeadFilters gauge; // of the last step that was due
+        const auto gauge_due = [&](Index step) {
+            return s_.gauges_every > 0 && (step % s_.gauges_every == 0 || step == steps);
+        };
         ProgressBar bar(stdout);
         const auto shape = image();
         const auto save_here = [&](const Progress& p) { save(phase.name, *net, optimizer, p.at, shape); };
         const auto write_row = [&](const Progress& p) {
-            if (p.at.step % std::max<Index>(1, s_.gauges_every) != 0 && p.at.step != p.steps) return;
-            const double dead = s_.gauges_every > 0 ? dead_filter_share(*net, shape) : 0;
+            if (!gauge_due(p.at.step)) return;
             const double ratio = p.last.cross_entropy > 0 ? p.last.regularizer / p.last.cross_entropy : 0;
-            log->row({static_cast<double>(p.at.step), static_cast<double>(p.at.epoch), p.last.total, p.last.cross_entropy,
-                      p.last.regularizer, p.accuracy, p.learning_rate, dead, ratio, p.seconds});
+            log->row({static_cast<double>(p.at.step), static_cast<double>(p.at.epoch), p.last.total,
+                      p.last.cross_entropy, p.last.regularizer, p.accuracy, p.learning_rate, gauge.all,
+                      gauge.branch_ends, ratio, p.seconds});
             history.step.push_back(static_cast<double>(p.at.step));
             history.loss.push_back(p.last.cross_entropy);
             history.regularizer.push_back(p.last.regularizer);
             history.accuracy.push_back(p.accuracy);
-            history.dead.push_back(dead);
+            history.dead.push_back(gauge.branch_ends);
         };
-        Trainer<T> trainer(
-            *net, optimizer,
-            {.epochs = phase.epochs,
-             .schedule = schedule(phase.lr, steps),
-             .loss = {.label_smoothing = s_.label_smoothing},
-             .regularizer =
-                 [&](const models::Output<T>& out, Index step) {
-                     return phase.regularized ? regularizer(*net, flow, out, step) : Var<T>();
-                 },
-             .after_step = {write_row,
-                            [&](const Progress& p) {
-                                bar.show(p.at.step, p.steps,
-                                         join_text(phase.name, " epoch ", std::min(p.at.epoch + 1, p.epochs), "/", p.epochs,
-                                                   ", loss ", p.mean.total, ", accuracy ", p.accuracy));
-                            }},
-             .after_epoch = {save_here},
-             .stop = &interrupted});
+        Trainer<T> trainer(*net, optimizer,
+                           {.epochs = phase.epochs,
+                            .schedule = schedule(phase.lr, steps),
+                            .loss = {.label_smoothing = s_.label_smoothing},
+                            .regularizer =
+                                [&](const models::Output<T>& out, Index step) {
+                                    if (gauge_due(step + 1)) gauge = dead_filters(*net, out);
+                                    return phase.regularized ? regularizer(*net, flow, out, step) : Var<T>();
+                                },
+                            .after_step = {write_row,
+                                           [&](const Progress& p) {
+                                               bar.show(p.at.step, p.steps,
+                                                        join_text(phase.name, " epoch ",
+                                                                  std::min(p.at.epoch + 1, p.epochs), "/", p.epochs,
+                                                                  ", loss ", p.mean.total, ", accuracy ", p.accuracy));
+                                           }},
+                            .after_epoch = {save_here},
+                            .stop = &interrupted});
         if (!s_.resume.empty()) {
             const Checkpoint checkpoint = read_checkpoint(s_.resume);
             restore(checkpoint, *net, optimizer);
@@ -271,13 +301,16 @@ private:
             throw StateError(join_text(phase.name, ": stopped at step ", trainer.position().step, " of ", steps,
                                        "; continue with --resume ", path(phase.name + ".safetensors")));
         if (history.step.size() >= 2) {
-            plots_.push_back(svg_plot({.title = phase.name + ": training loss", .x_label = "step", .y_label = "loss",
+            plots_.push_back(svg_plot({.title = phase.name + ": training loss",
+                                       .x_label = "step",
+                                       .y_label = "loss",
                                        .series = {{"cross-entropy", history.step, history.loss},
                                                   {"regularizer", history.step, history.regularizer}}}));
-            plots_.push_back(svg_plot({.title = phase.name + ": accuracy on training images, share of dead filters", .x_label = "step",
+            plots_.push_back(svg_plot({.title = phase.name + ": accuracy on training images, share of dead branch ends",
+                                       .x_label = "step",
                                        .y_label = "share",
                                        .series = {{"accuracy", history.step, history.accuracy},
-                                                  {"dead filters", history.step, history.dead}}}));
+                                                  {"dead ends of branches", history.step, history.dead}}}));
         }
     }
 
@@ -307,8 +340,8 @@ private:
     void cut(models::Model<T>& net, const pruning::Plan& plan) {
         record_.certificate = pruning::apply(plan, net).certificate;
         say(to_text(*record_.certificate));
-        expect<StateError>(record_.certificate->holds() || !record_.certificate->note.empty(), "prune: expected a certificate that holds, got ",
-                           to_text(*record_.certificate));
+        expect<StateError>(record_.certificate->holds() || !record_.certificate->note.empty(),
+                           "prune: expected a certificate that holds, got ", to_text(*record_.certificate));
         Sgd<T> none(net, {});
         save("pruned", net, none, {}, plan.image);
     }

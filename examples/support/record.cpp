@@ -17,12 +17,6 @@ std::string number(double value, const char* format) {
     return text;
 }
 
-std::string escaped(const std::string& text) {
-    std::string out;
-    for (const char c : text) out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : std::string(1, c);
-    return out;
-}
-
 void write(const std::string& path, const std::string& text) {
     AtomicFile file(path);
     file.write(text);
@@ -32,8 +26,12 @@ void write(const std::string& path, const std::string& text) {
 Table stage_table(const Record& record) {
     Table table({"", "accuracy", "parameters", "MACs", "filters", "bytes", "ms, batch 1", "ms, batch 128"});
     for (const auto& [name, stage] : record.stages) {
-        std::vector<std::string> row{name, number(100 * stage.accuracy, "%.2f %%"), to_text(stage.cost.parameters),
-                                     to_text(stage.cost.macs), to_text(stage.cost.filters), to_text(stage.bytes)};
+        std::vector<std::string> row{name,
+                                     number(100 * stage.accuracy, "%.2f %%"),
+                                     to_text(stage.cost.parameters),
+                                     to_text(stage.cost.macs),
+                                     to_text(stage.cost.filters),
+                                     to_text(stage.bytes)};
         for (const Index batch : {1, 128}) {
             const auto it = stage.latencies.find(batch);
             row.push_back(it == stage.latencies.end()
@@ -96,8 +94,8 @@ void Record::save(const std::string& path) const {
                         {"flip", settings.flip},
                         {"subset", settings.subset},
                         {"downscale", settings.downscale},
-                        {"ffr_gradient", settings.ffr_gradient},
-                        {"ffr_curvature", settings.ffr_curvature},
+                        {"ffr_gradient", settings.ffr.gradient},
+                        {"ffr_curvature", settings.ffr.curvature},
                         {"criterion", settings.criterion},
                         {"joins", pruning::to_text(settings.joins)}};
     if (!warnings.empty()) json["warnings"] = warnings;
@@ -105,20 +103,21 @@ void Record::save(const std::string& path) const {
 }
 
 void Record::save_page(const std::string& path, const std::string& plan, const std::vector<std::string>& plots) const {
-    std::string page = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>" + escaped(experiment) +
-                       "</title>\n<style>body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
-                       "table{border-collapse:collapse}td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:right}"
-                       "td:first-child,th:first-child{text-align:left}pre{background:#f4f4f4;padding:1em;overflow:auto}"
-                       "svg{max-width:100%}</style>\n<h1>" +
-                       escaped(experiment + ", " + settings.model) + "</h1>\n";
+    std::string page =
+        "<!doctype html>\n<meta charset=\"utf-8\">\n<title>" + Table::escaped(experiment) +
+        "</title>\n<style>body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+        "table{border-collapse:collapse}td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:right}"
+        "td:first-child,th:first-child{text-align:left}pre{background:#f4f4f4;padding:1em;overflow:auto}"
+        "svg{max-width:100%}</style>\n<h1>" +
+        Table::escaped(experiment + ", " + settings.model) + "</h1>\n";
     page += stage_table(*this).html();
-    if (certificate) page += "<h2>Certificate</h2>\n<p>" + escaped(to_text(*certificate)) + "</p>\n";
-    for (const std::string& warning : warnings) page += "<p><strong>" + escaped(warning) + "</strong></p>\n";
+    if (certificate) page += "<h2>Certificate</h2>\n<p>" + Table::escaped(to_text(*certificate)) + "</p>\n";
+    for (const std::string& warning : warnings) page += "<p><strong>" + Table::escaped(warning) + "</strong></p>\n";
     for (const std::string& plot : plots) page += plot;
-    if (!plan.empty()) page += "<h2>Plan</h2>\n<pre>" + escaped(plan) + "</pre>\n";
+    if (!plan.empty()) page += "<h2>Plan</h2>\n<pre>" + Table::escaped(plan) + "</pre>\n";
     page += join_text("<p>Espalier ", ESPALIER_VERSION, ", seed ", settings.seed, ", ", threads(), " threads, ",
-                      number(seconds, "%.0f"), " s. Compiled by ", escaped(ESPALIER_COMPILER), " with <code>",
-                      escaped(ESPALIER_FLAGS), "</code>.</p>\n");
+                      number(seconds, "%.0f"), " s. Compiled by ", Table::escaped(ESPALIER_COMPILER), " with <code>",
+                      Table::escaped(ESPALIER_FLAGS), "</code>.</p>\n");
     write(path, page);
 }
 

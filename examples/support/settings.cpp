@@ -7,7 +7,9 @@
 namespace espalier::programs {
 namespace {
 
-template <class E> auto one_of(const std::map<std::string, E>& names) { return CLI::CheckedTransformer(names, CLI::ignore_case); }
+template <class E> auto one_of(const std::map<std::string, E>& names) {
+    return CLI::CheckedTransformer(names, CLI::ignore_case);
+}
 
 void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
     const auto group = [&](const char* name) { return app.add_option_group(name); };
@@ -23,9 +25,12 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
     auto* const network = group("Network and data");
     network->add_option("--model", s.model, "lenet5, vgg11/13/16/19, resnet20/32/44/56/110")->capture_default_str();
     network->add_option("--shortcut", s.shortcut, "of ResNets: padded or projection")
-        ->transform(one_of<models::Shortcut>({{"padded", models::Shortcut::padded}, {"projection", models::Shortcut::projection}}));
-    network->add_option("--subset", s.subset, "train on so many images, drawn by class (0: all)")->capture_default_str();
-    network->add_option("--downscale", s.downscale, "average blocks of so many by so many pixels")->capture_default_str();
+        ->transform(one_of<models::Shortcut>(
+            {{"padded", models::Shortcut::padded}, {"projection", models::Shortcut::projection}}));
+    network->add_option("--subset", s.subset, "train on so many images, drawn by class (0: all)")
+        ->capture_default_str();
+    network->add_option("--downscale", s.downscale, "average blocks of so many by so many pixels")
+        ->capture_default_str();
     network->add_option("--crop", s.crop, "random crop after padding by so many pixels")->capture_default_str();
     network->add_option("--flip", s.flip, "random horizontal flip (true or false)")->capture_default_str();
 
@@ -44,14 +49,17 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
         ->capture_default_str();
 
     auto* const sparsity = group("Regularizers of train (weights; 0 is off)");
-    sparsity->add_option("--ffr-gradient", s.ffr_gradient, "k1, first differences of the feature flow")->capture_default_str();
-    sparsity->add_option("--ffr-curvature", s.ffr_curvature, "k2, second differences")->capture_default_str();
+    sparsity->add_option("--ffr-gradient", s.ffr.gradient, "k1, first differences of the feature flow")
+        ->capture_default_str();
+    sparsity->add_option("--ffr-curvature", s.ffr.curvature, "k2, second differences")->capture_default_str();
     sparsity->add_option("--ffr-norm", s.ffr.norm, "l1, l2 (per sample) or squared-l2")
-        ->transform(one_of<FlowNorm>({{"l1", FlowNorm::l1}, {"l2", FlowNorm::l2}, {"squared-l2", FlowNorm::squared_l2}}));
+        ->transform(
+            one_of<FlowNorm>({{"l1", FlowNorm::l1}, {"l2", FlowNorm::l2}, {"squared-l2", FlowNorm::squared_l2}}));
     sparsity->add_option("--ffr-boundary", s.ffr.boundary, "across stages: aligned or skip")
         ->transform(one_of<FlowBoundary>({{"aligned", FlowBoundary::aligned}, {"skip", FlowBoundary::skip}}));
     sparsity->add_option("--ffr-difference", s.ffr.difference, "of features or branches")
-        ->transform(one_of<FlowDifference>({{"features", FlowDifference::features}, {"branches", FlowDifference::branches}}));
+        ->transform(
+            one_of<FlowDifference>({{"features", FlowDifference::features}, {"branches", FlowDifference::branches}}));
     sparsity->add_option("--ffr-warm-up", s.ffr_warm_up, "steps until the full weight")->capture_default_str();
     sparsity->add_option("--l1", s.l1, "of all weights")->capture_default_str();
     sparsity->add_option("--l2", s.l2, "of all weights")->capture_default_str();
@@ -62,20 +70,24 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
 
     auto* const cut = group("Pruning (one target)");
     cut->add_option("--keep-macs", s.keep_macs, "share of the multiply-adds to keep")->check(CLI::Range(0.0, 1.0));
-    cut->add_option("--keep-parameters", s.keep_parameters, "share of the parameters to keep")->check(CLI::Range(0.0, 1.0));
+    cut->add_option("--keep-parameters", s.keep_parameters, "share of the parameters to keep")
+        ->check(CLI::Range(0.0, 1.0));
     cut->add_option("--keep-channels", s.keep_channels, "share of the channels to keep")->check(CLI::Range(0.0, 1.0));
     cut->add_option("--threshold", s.threshold, "cut every channel whose normalized score is below");
-    cut->add_option("--criterion", s.criterion, "l1, l2, batch-norm, folded (batch norm folded into l2), dead (after relu) or random")
+    cut->add_option("--criterion", s.criterion,
+                    "l1, l2, batch-norm, folded (batch norm folded into l2), dead (after relu) or random")
         ->check(CLI::IsMember({"l1", "l2", "batch-norm", "folded", "dead", "random"}))
         ->capture_default_str();
     cut->add_option("--ranking", s.ranking, "global or local (the same share of each group)")
-        ->transform(one_of<pruning::Ranking>({{"global", pruning::Ranking::global}, {"local", pruning::Ranking::local}}));
+        ->transform(
+            one_of<pruning::Ranking>({{"global", pruning::Ranking::global}, {"local", pruning::Ranking::local}}));
     cut->add_option("--normalization", s.normalization, "of scores within a group: none, mean or max")
         ->transform(one_of<pruning::Normalization>({{"none", pruning::Normalization::none},
                                                     {"mean", pruning::Normalization::mean},
                                                     {"max", pruning::Normalization::max}}));
     cut->add_option("--joins", s.joins, "of residual blocks: coupled (whole streams) or indexed (branch ends)")
-        ->transform(one_of<pruning::Joins>({{"coupled", pruning::Joins::coupled}, {"indexed", pruning::Joins::indexed}}));
+        ->transform(
+            one_of<pruning::Joins>({{"coupled", pruning::Joins::coupled}, {"indexed", pruning::Joins::indexed}}));
     cut->add_option("--minimum-width", s.minimum_width, "channels that every group keeps")->capture_default_str();
     cut->add_option("--maximum-ratio", s.maximum_ratio, "largest share of a group that may go")->capture_default_str();
     cut->add_option("--round-to", s.round_to, "round widths up to a multiple")->capture_default_str();
@@ -89,8 +101,9 @@ std::optional<int> parse(const Experiment& experiment, int argc, char** argv, Se
     if (argc > 1 && std::string(argv[1]) == "demo") settings = experiment.demonstration;
     CLI::App app(experiment.summary + "\nThe data: " + experiment.published, experiment.name);
     app.get_formatter()->column_width(36);
-    app.footer("Verbs work in --out: train writes dense.safetensors, plan plan.json, prune pruned.safetensors, finetune "
-               "finetuned.safetensors;\neach reads what the one before it wrote, unless --from or --plan names another file.");
+    app.footer(
+        "Verbs work in --out: train writes dense.safetensors, plan plan.json, prune pruned.safetensors, finetune "
+        "finetuned.safetensors;\neach reads what the one before it wrote, unless --from or --plan names another file.");
     app.add_option("verb", settings.verb,
                    "train, plan, prune, finetune, eval, bench, or demo: train, prune to half of the multiply-adds, "
                    "fine-tune, report")
@@ -99,7 +112,9 @@ std::optional<int> parse(const Experiment& experiment, int argc, char** argv, Se
     add_flags(app, experiment, settings);
     try {
         app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) { return app.exit(error); }
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error);
+    }
     return std::nullopt;
 }
 

@@ -30,8 +30,7 @@ struct Settings {
     std::string schedule = "one-cycle";
     double lr = 0.1, finetune_lr = 0.02, momentum = 0.9, weight_decay = 5e-4, label_smoothing = 0;
 
-    double ffr_gradient = 0, ffr_curvature = 0;
-    FeatureFlowOptions ffr; ///< its two weights are 1: the ones above scale them
+    FeatureFlowOptions ffr{.gradient = 0, .curvature = 0};
     Index ffr_warm_up = 0;
     double l1 = 0, l2 = 0, batch_norm_l1 = 0, group_lasso = 0;
     Index gauges_every = 100;
@@ -48,13 +47,14 @@ struct Settings {
 /// One data set and its recipe: all that an example has to say.
 struct Experiment {
     std::string name, summary;
-    std::string published; ///< where the data is to be had: one sentence, shown by --help
-    Settings recipe;       ///< defaults of every flag
+    std::string published;  ///< where the data is to be had: one sentence, shown by --help
+    Settings recipe;        ///< defaults of every flag
     Settings demonstration; ///< defaults of the verb `demo`
     std::function<ImageSet(const std::string& folder, Split)> load;
 };
 
-/// Reads the command line. Returns the exit code if the program is done (help, a wrong flag), which has then been printed.
+/// Reads the command line. Returns the exit code if the program is done (help, a wrong flag), which has then been
+/// printed.
 std::optional<int> parse(const Experiment& experiment, int argc, char** argv, Settings& settings);
 
 } // namespace espalier::programs

@@ -72,6 +72,10 @@
 #include <espalier/models/resnet.hpp>
 #include <espalier/models/vgg.hpp>
 
+#include <espalier/regularizers/feature_flow.hpp>
+#include <espalier/regularizers/gauges.hpp>
+#include <espalier/regularizers/penalties.hpp>
+
 #include <espalier/pruning/certificate.hpp>
 #include <espalier/pruning/cost.hpp>
 #include <espalier/pruning/criteria.hpp>

@@ -32,8 +32,8 @@ Reference reference(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b, 
                                 const Index v = q * o.stride + s * o.dilation - o.padding;
                                 if (h < 0 || h >= H || v < 0 || v >= W) continue;
                                 const Index channel = k / (K / o.groups) * w.size(3) + c;
-                                const double term = static_cast<double>(x.at(n, h, v, channel)) *
-                                                    static_cast<double>(w.at(k, r, s, c));
+                                const double term =
+                                    static_cast<double>(x.at(n, h, v, channel)) * static_cast<double>(w.at(k, r, s, c));
                                 sum += term;
                                 scale += std::abs(term);
                             }
@@ -153,9 +153,9 @@ TEST_CASE_TEMPLATE("conv2d: groups and depthwise", T, float, double) {
 
 TEST_CASE("conv2d: gradients agree with differences") {
     const auto check = [](const Case& c) {
-        check_gradient([&](auto& v) { return conv2d(v[0], v[1], v[2], c.options); },
-                       {random_tensor<double>(c.x), random_tensor<double>(c.w, "w"),
-                        random_tensor<double>({c.w[0]}, "b")});
+        check_gradient(
+            [&](auto& v) { return conv2d(v[0], v[1], v[2], c.options); },
+            {random_tensor<double>(c.x), random_tensor<double>(c.w, "w"), random_tensor<double>({c.w[0]}, "b")});
     };
     check({{2, 4, 5, 2}, {3, 3, 3, 2}, {.padding = 1}});
     check({{4, 4, 3, 2}, {3, 3, 2, 2}, {.stride = 2, .padding = 1, .dilation = 2}});
@@ -169,9 +169,9 @@ TEST_CASE_TEMPLATE("conv2d: same bits for 1 and 2 threads", T, float, double) {
                           Case{{40, 2, 2, 70}, {33, 3, 3, 70}, {.padding = 1}},
                           Case{{9, 8, 8, 20}, {20, 3, 3, 1}, {.padding = 1, .groups = 20}}})
         check_repeatable([&] {
-            return forward_and_gradients<T>([&](auto& v) { return conv2d(v[0], v[1], v[2], c.options); },
-                                            {random_tensor<T>(c.x), random_tensor<T>(c.w, "w"),
-                                             random_tensor<T>({c.w[0]}, "b")});
+            return forward_and_gradients<T>(
+                [&](auto& v) { return conv2d(v[0], v[1], v[2], c.options); },
+                {random_tensor<T>(c.x), random_tensor<T>(c.w, "w"), random_tensor<T>({c.w[0]}, "b")});
         });
 }
 

@@ -35,9 +35,9 @@ TEST_CASE_TEMPLATE("linear: value", T, float, double) {
 }
 
 TEST_CASE("linear: gradients agree with differences") {
-    check_gradient([](auto& v) { return linear(v[0], v[1], v[2]); },
-                   {random_tensor<double>({3, 5}), random_tensor<double>({4, 5}, "w"),
-                    random_tensor<double>({4}, "b")});
+    check_gradient(
+        [](auto& v) { return linear(v[0], v[1], v[2]); },
+        {random_tensor<double>({3, 5}), random_tensor<double>({4, 5}, "w"), random_tensor<double>({4}, "b")});
     check_gradient([](auto& v) { return linear(v[0], v[1]); },
                    {random_tensor<double>({1, 2}), random_tensor<double>({1, 2}, "w")});
 }

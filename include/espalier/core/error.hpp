@@ -51,15 +51,33 @@ template <class V> std::string to_text(const std::vector<V>& values) {
     return text + "]";
 }
 
+namespace detail {
+
+// Literals become pointers, so that messages of the same kinds of parts share one instantiation whatever their lengths.
+template <class P> const P& text_part(const P& part) { return part; }
+inline const char* text_part(const char* part) { return part; }
+
+// Out of line and cold: building messages is most of the library's calls and none of its time.
+template <class... Parts> [[gnu::noinline, gnu::cold]] std::string join_parts(const Parts&... parts) {
+    std::string text;
+    ((text += to_text(parts)), ...);
+    return text;
+}
+template <class E, class... Parts> [[noreturn, gnu::noinline, gnu::cold]] void fail(const Parts&... parts) {
+    throw E(join_parts(parts...));
+}
+
+} // namespace detail
+
 /// The parts one after the other, each through `to_text`.
 template <class... Parts> std::string join_text(const Parts&... parts) {
-    return (std::string() + ... + to_text(parts));
+    return detail::join_parts(detail::text_part(parts)...);
 }
 
 /// Throws `E` with the joined parts unless the condition holds; the text is built only on failure.
 template <class E = ShapeError, class... Parts> void expect(bool condition, const Parts&... parts) {
     if (!condition) [[unlikely]]
-        throw E(join_text(parts...));
+        detail::fail<E>(detail::text_part(parts)...);
 }
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -23,8 +23,7 @@ template <class T> void fixed_order_rows(View<const T, 2> w, T* rows) {
 }
 
 /// y[k] = y[k] + x[0] * rows[0][k] + ... + x[(terms - 1) * step] * rows[terms - 1][k], from left to right, k < outputs.
-template <class T>
-void add_terms(const T* x, Index step, Index terms, const T* rows, T* y, Index outputs) {
+template <class T> void add_terms(const T* x, Index step, Index terms, const T* rows, T* y, Index outputs) {
     using S = Simd<T>;
     const Index pitch = fixed_order_pitch<T>(outputs);
     for (Index k = 0; k < outputs; k += S::lanes) {

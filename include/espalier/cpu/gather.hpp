@@ -52,15 +52,13 @@ struct GatherPart {
 
     Phase rows, columns;
     Order order = Order::rows;
-    bool copies = false;          ///< by rows: the input is copied into a padded window
-    Index images = 1, height = 1; ///< of a band
+    bool copies = false;           ///< by rows: the input is copied into a padded window
+    Index images = 1, height = 1;  ///< of a band
     std::vector<Index> x_at, y_at; ///< where the pixels of a tile lie, from the first pixel of the band
     std::vector<Run> runs;
     std::vector<std::size_t> ends; ///< by position: where the runs of each position end
 
-    Index bands(Index batch) const {
-        return (batch + images - 1) / images * ((rows.count + height - 1) / height);
-    }
+    Index bands(Index batch) const { return (batch + images - 1) / images * ((rows.count + height - 1) / height); }
 };
 
 /// What to compute in which order, worked out from shapes alone.
@@ -80,9 +78,12 @@ namespace detail {
 /// Bytes of input in a band: half of a common second-level cache, the other half is for weights and output.
 inline constexpr Index band_bytes = 128 * 1024;
 
-/// Appends the runs of one row of taps, neighbours in both input and panel becoming one run.
-inline void append_run(std::vector<kernels::Run>& runs, std::size_t first, const kernels::Run& run) {
-    if (runs.size() > first && runs.back().from + runs.back().count == run.from &&
+/// Items of one gather that even out their ends. How many there are changes no result: they share no sum.
+inline Index wanted_items() { return 4 * threads(); }
+
+/// Appends a run to those from `first` on; one that continues the last, in input and panel, lengthens it.
+inline void append_run(std::vector<kernels::Run>& runs, std::size_t first, Index step, const kernels::Run& run) {
+    if (runs.size() > first && runs.back().from + runs.back().count * step == run.from &&
         runs.back().row + runs.back().count == run.row)
         runs.back().count += run.count;
     else
@@ -95,16 +96,19 @@ void plan_rows(kernels::GatherPart& part, Index taps_across, const View<const T,
     const Index channels = x.size(3), width = columns.span(columns.count);
     const bool taps = !rows.taps.empty() && !columns.taps.empty();
     part.copies = taps && (rows.low() < 0 || columns.low() < 0 || rows.low() + rows.span(rows.count) > x.size(1) ||
-                  columns.low() + width > x.size(2));
+                           columns.low() + width > x.size(2));
     const Index pixel = part.copies ? channels : x.stride(2), row = part.copies ? width * channels : x.stride(1);
     const Index image = part.copies ? rows.span(rows.count) * row : x.stride(0);
 
     const Index budget = band_bytes / static_cast<Index>(sizeof(T)), row_size = std::max<Index>(1, width * channels);
     const Index image_size = rows.span(rows.count) * row_size;
-    part.images = std::clamp<Index>(budget / image_size, 1, std::max<Index>(1, x.size(0)));
+    const Index batch = std::max<Index>(1, x.size(0)), work = batch * kernels::panel_blocks<T>(y.size(3));
+    part.images = std::clamp<Index>(std::min(budget / image_size, work / wanted_items()), 1, batch);
     part.height = image_size <= budget
                       ? rows.count
                       : std::clamp<Index>((budget / row_size - (rows.span(1) - 1)) / rows.scale, 1, rows.count);
+    if (const Index bands = wanted_items() / std::max<Index>(1, work); bands > 1)
+        part.height = std::min(part.height, (rows.count + bands - 1) / bands);
     for (Index n = 0; n < part.images; ++n)
         for (Index i = 0; i < part.height; ++i)
             for (Index j = 0; j < columns.count; ++j) {
@@ -115,10 +119,7 @@ void plan_rows(kernels::GatherPart& part, Index taps_across, const View<const T,
         for (const auto& s : columns.taps) {
             const Index from = (r.offset - rows.low()) * row + (s.offset - columns.low()) * pixel;
             const Index place = (r.place * taps_across + s.place) * channels;
-            if (pixel == channels && x.stride(3) == 1)
-                append_run(part.runs, 0, {from, place, channels});
-            else
-                part.runs.push_back({from, place, channels});
+            append_run(part.runs, 0, part.copies ? 1 : x.stride(3), {from, place, channels});
         }
 }
 
@@ -126,8 +127,10 @@ template <class T>
 void plan_positions(kernels::GatherPart& part, Index taps_across, const View<const T, 4>& x, const View<T, 4>& y) {
     const Index channels = x.size(3), batch = x.size(0);
     const Index image_size = std::max<Index>(1, x.size(1) * x.size(2) * channels);
-    const Index most = std::max<Index>(6, band_bytes / static_cast<Index>(sizeof(T)) / image_size);
-    const Index groups = (batch + most - 1) / most; // of nearly equal size
+    const Index work = batch * kernels::panel_blocks<T>(y.size(3));
+    const Index fit = band_bytes / static_cast<Index>(sizeof(T)) / image_size;
+    const Index most = std::max<Index>(6, std::min(fit, work / wanted_items())); // six fill a tile
+    const Index groups = (batch + most - 1) / most;                              // of nearly equal size
     part.images = groups ? (batch + groups - 1) / groups : 1;
     part.height = part.rows.count;
     for (Index n = 0; n < part.images; ++n) {
@@ -143,10 +146,7 @@ void plan_positions(kernels::GatherPart& part, Index taps_across, const View<con
                     const kernels::Run run{(i * part.rows.scale + r.offset) * x.stride(1) +
                                                (j * part.columns.scale + s.offset) * x.stride(2),
                                            (r.place * taps_across + s.place) * channels, channels};
-                    if (x.stride(2) == channels && x.stride(3) == 1)
-                        append_run(part.runs, first, run);
-                    else
-                        part.runs.push_back(run);
+                    append_run(part.runs, first, x.stride(3), run);
                 }
             part.ends.push_back(part.runs.size());
         }
@@ -169,7 +169,8 @@ GatherPlan gather_plan(View<const T, 4> x, View<T, 4> y, const std::vector<Phase
             GatherPart part;
             part.rows = r;
             part.columns = c;
-            const auto all = static_cast<double>(r.count * c.count) * static_cast<double>(r.taps.size() * c.taps.size());
+            const auto all =
+                static_cast<double>(r.count * c.count) * static_cast<double>(r.taps.size() * c.taps.size());
             const auto inside = static_cast<double>(r.inside(x.size(1)) * c.inside(x.size(2)));
             // Positions walk over several images at once, which is worth a tenth of the products and four images.
             part.order = inside < 0.9 * all && x.size(0) >= 4 ? GatherPart::Order::positions : GatherPart::Order::rows;
@@ -178,8 +179,7 @@ GatherPlan gather_plan(View<const T, 4> x, View<T, 4> y, const std::vector<Phase
             else
                 detail::plan_rows(part, taps.second, x, y);
             if (part.copies)
-                plan.window = std::max(plan.window,
-                                       part.images * r.span(part.height) * c.span(c.count) * x.size(3));
+                plan.window = std::max(plan.window, part.images * r.span(part.height) * c.span(c.count) * x.size(3));
             plan.parts.push_back(std::move(part));
         }
     return plan;
@@ -218,8 +218,7 @@ void gather(Cpu, const GatherPlan& plan, View<const T, 4> x, View<const T, 1> b,
         const Index down = (part.rows.count + part.height - 1) / part.height;
         const Index bands = part.bands(x.size(0));
         if (bands * blocks == 0) continue;
-        // Four items a thread even out their ends.
-        const Index chunks = std::min(blocks, (4 * threads() + bands - 1) / bands);
+        const Index chunks = std::min(blocks, (detail::wanted_items() + bands - 1) / bands);
         parallel_items(bands * chunks, [&](Index item, Index worker) {
             const Index band = item / chunks, chunk = item % chunks;
             const Index n = band / down * part.images, end = std::min(x.size(0), n + part.images);

@@ -18,7 +18,8 @@ namespace detail {
 template <int N, class F> [[gnu::always_inline]] inline void unrolled(const F& f) {
     [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
         (f(std::integral_constant<int, i>{}), ...);
-    }(std::make_integer_sequence<int, N>{});
+    }
+    (std::make_integer_sequence<int, N>{});
 }
 
 /// Keeps g++ from folding a load into every multiply-add that uses it: a tile has more of those than load ports.
@@ -135,7 +136,12 @@ private:
                 });
                 detail::unrolled<M>([&](auto i) __attribute__((always_inline)) {
                     const typename S::Vector value = S::broadcast(from[i][j]);
-                    detail::unrolled<V>([&](auto v) __attribute__((always_inline)) { sum[i][v] += value * w[v]; });
+                    detail::unrolled<V>([&](auto v) __attribute__((always_inline)) {
+                        sum[i][v] += value * w[v];
+                        // g++ tuned for Zen splits the multiply-add of a single chain, and then a pixel's bits would
+                        // depend on how many share its tile, which depends on the number of threads.
+                        if constexpr (M * V == 1) detail::keep_in_register(sum[i][v]);
+                    });
                 });
             }
         }

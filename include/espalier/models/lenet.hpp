@@ -47,6 +47,7 @@ private:
     Linear<T> linear1_, linear2_, linear3_;
 };
 
+/// 61706 parameters for one input channel and ten classes.
 template <class T> LeNet<T> lenet5(const Options& options = {}) { return LeNet<T>(options); }
 
 } // namespace models

@@ -3,6 +3,7 @@
 #include <espalier/nn/module.hpp>
 #include <espalier/tensor/random.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
@@ -20,7 +21,9 @@ inline Fans fans(const Shape& weight) {
     return {taps * weight.back(), taps * weight[0]};
 }
 
+/// Which of a weight's fans sets the scale; `mean` is that of both.
 enum class Fan { in, out, mean };
+/// The shape of the distribution that weights are drawn from.
 enum class Distribution { normal, uniform };
 
 /// How weights are drawn: mean 0 and standard deviation gain / sqrt(fan), from a normal or a uniform distribution.
@@ -28,10 +31,10 @@ enum class Distribution { normal, uniform };
 /// Biases are uniform in +-bias / sqrt(fan in of their weight). The default is PyTorch's for both kinds of layer:
 /// weight and bias uniform in +-1 / sqrt(fan in).
 struct Init {
-    double gain = 1 / std::numbers::sqrt3; ///< a uniform distribution in [-1, 1] has this deviation
+    double gain = std::numbers::inv_sqrt3; ///< the deviation of a uniform distribution in [-1, 1]
     Fan fan = Fan::in;
     Distribution distribution = Distribution::uniform;
-    double bias = 1;
+    double bias = 1; ///< at least 0; 0 starts biases at zero
 
     /// For layers before a relu: deviation sqrt(2 / fan), no bias. Source: He et al. 2015, equations 10 and 14.
     static Init he(Fan fan = Fan::in, Distribution distribution = Distribution::normal) {

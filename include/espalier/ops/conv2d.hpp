@@ -49,7 +49,8 @@ template <class T> View<T, 4> group(View<T, 4> a, int axis, Index g, Index group
     Index& extent = extents[static_cast<std::size_t>(axis)];
     extent /= groups;
     first[static_cast<std::size_t>(axis)] = g * extent;
-    return {a.at(first[0], first[1], first[2], first[3]), extents, {a.stride(0), a.stride(1), a.stride(2), a.stride(3)}};
+    return {
+        a.at(first[0], first[1], first[2], first[3]), extents, {a.stride(0), a.stride(1), a.stride(2), a.stride(3)}};
 }
 
 template <class T> Tensor<T> depthwise_taps(const Tensor<T>& w) {
@@ -137,8 +138,7 @@ Tensor<T> conv2d_weight_gradient(const Tensor<T>& x, const Tensor<T>& dy, const 
 /// P = (H + 2*padding - dilation*(R-1) - 1) / stride + 1, Q likewise. N, C and K may be 0.
 /// On `Path::fixed_order` each output adds its terms one by one in the order r, s, c, and the bias last.
 /// @throws ShapeError  if operands or options do not fit each other, or the filter is larger than the padded input
-template <class T>
-Var<T> conv2d(const Var<T>& x, const Var<T>& w, const Var<T>& b, const Conv2dOptions& options) {
+template <class T> Var<T> conv2d(const Var<T>& x, const Var<T>& w, const Var<T>& b, const Conv2dOptions& options) {
     const bool biased = b.defined();
     detail::check_conv2d(x.shape(), w.shape(), biased ? &b.shape() : nullptr, options);
     Tensor<T> y = detail::conv2d_forward(x.value(), w.value(), biased ? b.value() : Tensor<T>({0}), options);

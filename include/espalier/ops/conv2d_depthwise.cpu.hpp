@@ -1,7 +1,7 @@
 #pragma once
 
-#include <espalier/core/simd.hpp>
 #include <espalier/core/parallel.hpp>
+#include <espalier/cpu/lanes.hpp>
 #include <espalier/ops/conv2d_options.hpp>
 #include <espalier/tensor/tensor.hpp>
 
@@ -11,13 +11,6 @@
 // terms. x [N,H,W,C], w [C,R,S,1], y [N,P,Q,C]; `taps` [R,S,C] is w with the channel last.
 
 namespace espalier::inline ESPALIER_BACKEND {
-
-namespace detail {
-/// Calls f(c, count) for the channels in vectors: the last of fewer lanes.
-template <class T, class F> void over_vectors(Index channels, const F& f) {
-    for (Index c = 0; c < channels; c += Simd<T>::lanes) f(c, std::min(Simd<T>::lanes, channels - c));
-}
-} // namespace detail
 
 namespace kernels {
 
@@ -33,28 +26,21 @@ template <class T> void depthwise_taps(Cpu, View<const T, 4> w, View<T, 3> taps)
 template <class T>
 void conv2d_depthwise(Cpu, View<const T, 4> x, View<const T, 3> taps, View<const T, 1> b, const Conv2dOptions& o,
                       View<T, 4> y) {
-    using S = Simd<T>;
     parallel_for(y.size(0) * y.size(1), [&](Index line) {
         const Index n = line / y.size(1), p = line % y.size(1);
         for (Index q = 0; q < y.size(2); ++q)
-            detail::over_vectors<T>(y.size(3), [&](Index c, Index count) {
-                const auto load = [&](const T* from) {
-                    return count == S::lanes ? S::load(from) : S::load_first(from, count);
-                };
-                typename S::Vector sum = S::zero();
+            for_lanes<T>(y.size(3), [&]<class S>(S, Index c) {
+                auto sum = S::zero();
                 for (Index r = 0; r < taps.size(0); ++r) {
                     const Index h = p * o.stride + r * o.dilation - o.padding;
                     if (h < 0 || h >= x.size(1)) continue;
                     for (Index s = 0; s < taps.size(1); ++s) {
                         const Index v = q * o.stride + s * o.dilation - o.padding;
-                        if (v >= 0 && v < x.size(2)) sum += load(x.at(n, h, v, c)) * load(taps.at(r, s, c));
+                        if (v >= 0 && v < x.size(2)) sum += S::load(x.at(n, h, v, c)) * S::load(taps.at(r, s, c));
                     }
                 }
-                if (b.size()) sum += load(b.at(c));
-                if (count == S::lanes)
-                    S::store(y.at(n, p, q, c), sum);
-                else
-                    S::store_first(y.at(n, p, q, c), sum, count);
+                if (b.size()) sum += S::load(b.at(c));
+                S::store(y.at(n, p, q, c), sum);
             });
     });
 }
@@ -63,28 +49,21 @@ void conv2d_depthwise(Cpu, View<const T, 4> x, View<const T, 3> taps, View<const
 template <class T>
 void conv2d_depthwise_data_gradient(Cpu, View<const T, 4> dy, View<const T, 3> taps, const Conv2dOptions& o,
                                     View<T, 4> dx) {
-    using S = Simd<T>;
     parallel_for(dx.size(0) * dx.size(1), [&](Index line) {
         const Index n = line / dx.size(1), h = line % dx.size(1);
         for (Index v = 0; v < dx.size(2); ++v)
-            detail::over_vectors<T>(dx.size(3), [&](Index c, Index count) {
-                const auto load = [&](const T* from) {
-                    return count == S::lanes ? S::load(from) : S::load_first(from, count);
-                };
-                typename S::Vector sum = S::zero();
+            for_lanes<T>(dx.size(3), [&]<class S>(S, Index c) {
+                auto sum = S::zero();
                 for (Index r = 0; r < taps.size(0); ++r) {
                     const Index down = h + o.padding - r * o.dilation;
                     if (down < 0 || down % o.stride || down / o.stride >= dy.size(1)) continue;
                     for (Index s = 0; s < taps.size(1); ++s) {
                         const Index across = v + o.padding - s * o.dilation;
                         if (across < 0 || across % o.stride || across / o.stride >= dy.size(2)) continue;
-                        sum += load(dy.at(n, down / o.stride, across / o.stride, c)) * load(taps.at(r, s, c));
+                        sum += S::load(dy.at(n, down / o.stride, across / o.stride, c)) * S::load(taps.at(r, s, c));
                     }
                 }
-                if (count == S::lanes)
-                    S::store(dx.at(n, h, v, c), sum);
-                else
-                    S::store_first(dx.at(n, h, v, c), sum, count);
+                S::store(dx.at(n, h, v, c), sum);
             });
     });
 }

@@ -1,7 +1,6 @@
 #pragma once
 
-#include <espalier/cpu/microkernel.hpp>
-#include <espalier/cpu/workers.hpp>
+#include <espalier/cpu/gather.hpp>
 #include <espalier/ops/conv2d_options.hpp>
 #include <espalier/tensor/tensor.hpp>
 
@@ -17,12 +16,13 @@ namespace kernels {
 /// partial sum, and these are added first to last, so the result does not depend on the number of threads.
 struct WeightPlan {
     Index images = 1, height = 1, bands = 1, pieces = 0, segments = 1; ///< of a piece, of a map, in all, in all
-    Index channels = 1, chunks = 0;                                    ///< input channels of an item, items across
-    Index rows = 0;                                                    ///< of input that a band reads at most
-    Index step = 1;                                                    ///< from one term of a run to the next
+    Index channels = 1, chunks = 0;         ///< input channels that are copied at a time, such chunks
+    Index parts = 0;                        ///< items across, each of some chunks
+    Index rows = 0;                         ///< of input that a band reads at most
+    Index step = 1;                         ///< from one term of a run to the next
     bool copies_x = true, copies_dy = true; ///< whether a piece is copied, or read where it is
     std::vector<Run> runs;
-    std::vector<std::size_t> ends; ///< of band and tap: where its runs end
+    std::vector<std::size_t> ends;            ///< of band and tap: where its runs end
     Index window = 0, panel = 0, partial = 0; ///< elements: x and dy of a piece, sum of a segment
 
     Index scratch() const { return segments * partial + threads() * (window + panel); }
@@ -32,7 +32,7 @@ struct WeightPlan {
 template <class T>
 WeightPlan conv2d_weight_gradient_plan(Cpu, View<const T, 4> x, View<const T, 4> dy, const Conv2dOptions& o,
                                        View<T, 4> dw) {
-    constexpr Index pixels = 256, wide = 32, items = 64, partials = Index(1) << 20;
+    constexpr Index pixels = 256, wide = 32, items = 32, partials = Index(1) << 20;
     const Index batch = x.size(0), rows = dy.size(1), columns = dy.size(2), channels = x.size(3);
     WeightPlan plan;
     // About 256 pixels of one block of dy and of one cache line of x channels fill the first-level cache.
@@ -46,8 +46,9 @@ WeightPlan conv2d_weight_gradient_plan(Cpu, View<const T, 4> x, View<const T, 4>
     plan.channels = plan.chunks ? (channels + plan.chunks - 1) / plan.chunks : 1;
     plan.partial = panel_size<T>(dw.size(1) * dw.size(2) * channels, dw.size(0));
     // Enough segments to share the work, but not so many that adding them up matters.
-    plan.segments = std::min(items / std::max<Index>(1, plan.chunks), partials / std::max<Index>(1, plan.partial));
-    plan.segments = std::clamp<Index>(plan.segments, 1, std::max<Index>(1, plan.pieces));
+    plan.segments = std::min({items, plan.pieces, partials / std::max<Index>(1, plan.partial)});
+    plan.segments = std::max<Index>(1, plan.segments);
+    plan.parts = std::min(plan.chunks, (items + plan.segments - 1) / plan.segments);
 
     // One image of few channels is read where it lies.
     plan.copies_x = plan.images > 1 || plan.chunks > 1;
@@ -69,18 +70,13 @@ WeightPlan conv2d_weight_gradient_plan(Cpu, View<const T, 4> x, View<const T, 4>
                         const Run run{(h - top) * row + v * pixel, ((p - first) * columns + q) * plan.images,
                                       plan.images};
                         plan.rows = std::max(plan.rows, h - top + 1);
-                        if (plan.runs.size() > begin &&
-                            plan.runs.back().row + plan.runs.back().count == run.row &&
-                            plan.runs.back().from + plan.runs.back().count * plan.step == run.from)
-                            plan.runs.back().count += run.count;
-                        else
-                            plan.runs.push_back(run);
+                        detail::append_run(plan.runs, begin, plan.step, run);
                     }
                 plan.ends.push_back(plan.runs.size());
             }
     }
     plan.window = !plan.copies_x ? 0 : plan.rows * row;
-    plan.panel = !plan.copies_dy ? 0 : plan.height * columns * plan.images * block_width<T>;
+    plan.panel = !plan.copies_dy ? 0 : panel_size<T>(plan.height * columns * plan.images, dy.size(3));
     return plan;
 }
 
@@ -103,25 +99,25 @@ void copy_piece(const kernels::WeightPlan& plan, View<const T, 4> x, Index n, In
             }
 }
 
-/// Packs block `b` of a piece of dy as a panel of pixels, ordered as the window is; images beyond the batch are zero.
+/// Packs rows [p, p + rows) of a piece of dy as a panel of pixels, ordered as the window is; images beyond the batch
+/// are zero.
 template <class T>
-void pack_piece(const kernels::WeightPlan& plan, View<const T, 4> dy, Index n, Index p, Index rows, Index b, T* panel) {
-    const Index images = std::min(plan.images, dy.size(0) - n), columns = dy.size(2);
-    const Index first = b * kernels::block_width<T>, filters = dy.size(3) - first;
-    const Index width = kernels::panel_width<T>(filters, 0);
-    for (Index h = 0; h < rows; ++h) {
-        if (plan.images == 1) {
-            const View<const T, 2> line(dy.at(n, p + h, 0, first), {columns, filters}, {dy.stride(2), 1});
-            kernels::pack_panel(line, h * columns, 1, 0, panel);
-            continue;
+void pack_piece(const kernels::WeightPlan& plan, View<const T, 4> dy, Index n, Index p, Index rows, T* panel) {
+    const Index images = std::min(plan.images, dy.size(0) - n), columns = dy.size(2), filters = dy.size(3);
+    const Index pixels = plan.height * columns * plan.images;
+    if (images < plan.images) std::fill_n(panel, plan.panel, T(0));
+    for (Index b = 0; b < kernels::panel_blocks<T>(filters); ++b)
+        for (Index h = 0; h < rows; ++h) {
+            if (plan.images == 1) {
+                const View<const T, 2> line(dy.at(n, p + h), {columns, filters}, {dy.stride(2), 1});
+                kernels::pack_panel(line, h * columns, pixels, b, panel);
+                continue;
+            }
+            for (Index q = 0; q < columns; ++q) {
+                const View<const T, 2> position(dy.at(n, p + h, q), {images, filters}, {dy.stride(0), 1});
+                kernels::pack_panel(position, (h * columns + q) * plan.images, pixels, b, panel);
+            }
         }
-        for (Index q = 0; q < columns; ++q) {
-            const View<const T, 2> pixel(dy.at(n, p + h, q, first), {images, filters}, {dy.stride(0), 1});
-            const Index row = (h * columns + q) * plan.images;
-            kernels::pack_panel(pixel, row, 1, 0, panel);
-            std::fill_n(panel + (row + images) * width, (plan.images - images) * width, T(0));
-        }
-    }
 }
 
 } // namespace detail
@@ -130,13 +126,14 @@ namespace kernels {
 
 /// dw[k,r,s,c] = sum over n,p,q of dy[n,p,q,k] * x[n, p*stride + r*dilation - padding, ..., c], inside x.
 ///
-/// One group. One item is a segment of the pieces and a chunk of input channels, with all taps and filters.
+/// One group. One item is a segment of the pieces and a part of the chunks of input channels, with all taps and
+/// filters.
 /// @param scratch  plan.scratch() elements
 template <class T>
 void conv2d_weight_gradient(Cpu, const WeightPlan& plan, View<const T, 4> x, View<const T, 4> dy,
                             const Conv2dOptions& o, View<T, 1> scratch, View<T, 4> dw) {
     const Index taps = dw.size(1) * dw.size(2), channels = x.size(3), filters = dw.size(0), terms = taps * channels;
-    const Index blocks = panel_blocks<T>(filters);
+    const Index blocks = panel_blocks<T>(filters), pixels = plan.height * dy.size(2) * plan.images;
     T* const own = scratch.data() + plan.segments * plan.partial;
     std::vector<Index> x_at, wide_at, narrow_at; // element i of a tile is input channel i
     for (Index i = 0; i < plan.channels; ++i) {
@@ -144,33 +141,37 @@ void conv2d_weight_gradient(Cpu, const WeightPlan& plan, View<const T, 4> x, Vie
         wide_at.push_back(i * block_width<T>);
         narrow_at.push_back(i * Simd<T>::lanes);
     }
-    parallel_items(plan.segments * plan.chunks, [&](Index item, Index worker) {
-        const Index segment = item / plan.chunks, c = item % plan.chunks * plan.channels;
-        const Index count = std::min(plan.channels, channels - c);
-        T *const window = own + worker * (plan.window + plan.panel), *const panel = window + plan.window;
+    if (plan.pieces == 0) std::fill_n(scratch.data(), plan.partial, T(0));
+    parallel_items(plan.pieces ? plan.segments * plan.parts : 0, [&](Index item, Index worker) {
+        const Index segment = item / plan.parts, part = item % plan.parts;
         const Index begin = plan.pieces * segment / plan.segments, end = plan.pieces * (segment + 1) / plan.segments;
+        T *const window = own + worker * (plan.window + plan.panel), *const panel = window + plan.window;
+        T* const partial = scratch.data() + segment * plan.partial;
         ProductTile<T> tile{};
         tile.step = plan.step;
-        for (Index piece = begin; piece == begin || piece < end; ++piece) {
+        for (Index piece = begin; piece < end; ++piece) {
             const Index n = piece / plan.bands * plan.images, band = piece % plan.bands, p = band * plan.height;
             const Index top = std::max<Index>(0, p * o.stride - o.padding);
-            const bool empty = piece >= end; // no pixels at all: the sums are zero
-            tile.x = plan.copies_x || empty ? window : x.at(n, top);
-            tile.panel = plan.copies_dy || empty ? panel : dy.at(n, p);
-            if (!empty && plan.copies_x) detail::copy_piece(plan, x, n, top, c, count, window);
-            for (Index b = 0; b < blocks; ++b) {
-                if (!empty && plan.copies_dy)
-                    detail::pack_piece(plan, dy, n, p, std::min(plan.height, dy.size(1) - p), b, panel);
-                tile.width = panel_width<T>(filters, b);
-                tile.start = piece == begin ? Start::zero : Start::y;
-                const Index* const y_at = (tile.width == block_width<T> ? wide_at : narrow_at).data();
-                for (Index tap = 0; tap < taps; ++tap) {
-                    const auto at = static_cast<std::size_t>(band * taps + tap);
-                    const std::size_t from = at ? plan.ends[at - 1] : 0;
-                    tile.runs = std::span(plan.runs).subspan(from, empty ? 0 : plan.ends[at] - from);
-                    tile.y = scratch.data() + segment * plan.partial + b * block_width<T> * terms +
-                             (tap * channels + c) * tile.width;
-                    tile(x_at.data(), y_at, count);
+            tile.start = piece == begin ? Start::zero : Start::y;
+            if (plan.copies_dy) detail::pack_piece(plan, dy, n, p, std::min(plan.height, dy.size(1) - p), panel);
+            const T* const gradient = plan.copies_dy ? panel : dy.at(n, p);
+            for (Index chunk = plan.chunks * part / plan.parts; chunk < plan.chunks * (part + 1) / plan.parts;
+                 ++chunk) {
+                const Index c = chunk * plan.channels, count = std::min(plan.channels, channels - c);
+                if (plan.copies_x) detail::copy_piece(plan, x, n, top, c, count, window);
+                tile.x = plan.copies_x ? window : x.at(n, top);
+                for (Index b = 0; b < blocks; ++b) {
+                    const Index first = b * block_width<T>;
+                    tile.width = panel_width<T>(filters, b);
+                    tile.panel = gradient + first * pixels;
+                    const Index* const y_at = (tile.width == block_width<T> ? wide_at : narrow_at).data();
+                    for (Index tap = 0; tap < taps; ++tap) {
+                        const auto at = static_cast<std::size_t>(band * taps + tap);
+                        const std::size_t from = at ? plan.ends[at - 1] : 0;
+                        tile.runs = std::span(plan.runs).subspan(from, plan.ends[at] - from);
+                        tile.y = partial + first * terms + (tap * channels + c) * tile.width;
+                        tile(x_at.data(), y_at, count);
+                    }
                 }
             }
         }
@@ -182,8 +183,7 @@ void conv2d_weight_gradient(Cpu, const WeightPlan& plan, View<const T, 4> x, Vie
             for (Index lane = 0; lane < width; lane += Simd<T>::lanes) {
                 const T* from = sums + c * width + lane;
                 auto sum = Simd<T>::load(from);
-                for (Index segment = 1; segment < plan.segments; ++segment)
-                    sum += Simd<T>::load(from += plan.partial);
+                for (Index segment = 1; segment < plan.segments; ++segment) sum += Simd<T>::load(from += plan.partial);
                 const Index k = first + lane;
                 for (Index j = 0; j < std::min(Simd<T>::lanes, filters - k); ++j)
                     dw.at(k + j)[tap * channels + c] = sum[j];

@@ -19,7 +19,8 @@ template <class T> Var<T> linear(const Var<T>& x, const Var<T>& w, const Var<T>&
     expect(!biased || b.shape() == Shape{w.size(0)}, "linear: expected a bias [", w.size(0), "], got ",
            biased ? b.shape() : Shape{});
     Tensor<T> y({x.size(0), w.size(0)}, x.device());
-    detail::product(current_path(), view<2>(x.value()), transposed(view<2>(w.value())), biased ? b.value() : Tensor<T>({0}), y);
+    detail::product(current_path(), view<2>(x.value()), transposed(view<2>(w.value())),
+                    biased ? b.value() : Tensor<T>({0}), y);
     std::vector<Var<T>> operands{x, w};
     ChannelRule rule = ChannelRule::declared().make(1, 0).eat(1, 1, 0).multiply(1, x.size(0));
     if (biased) {

@@ -7,8 +7,7 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 namespace detail {
 /// y = x w + b; b [0] is no bias.
-template <class T>
-void product(Path path, View<const T, 2> x, View<const T, 2> w, const Tensor<T>& b, Tensor<T>& y) {
+template <class T> void product(Path path, View<const T, 2> x, View<const T, 2> w, const Tensor<T>& b, Tensor<T>& y) {
     dispatch(y.device(), [&](auto on) {
         if (path == Path::fixed_order) {
             Tensor<T> scratch({kernels::gemm_fixed_order_scratch(on, w)}, y.device());
@@ -39,17 +38,16 @@ template <class T> Var<T> matmul(const Var<T>& a, const Var<T>& b) {
            a.shape(), " and b ", b.shape());
     Tensor<T> y({a.size(0), b.size(1)}, a.device());
     detail::product(current_path(), view<2>(a.value()), view<2>(b.value()), Tensor<T>({0}), y);
-    return record<T>(
-        "matmul", y, {a, b},
-        ChannelRule::declared().block(0, "product of activations").block(1, "product of activations"),
-        [av = b.needs_grad() ? a.value() : Tensor<T>(), bv = a.needs_grad() ? b.value() : Tensor<T>()](
-            const Tensor<T>& dy, const Inputs<T>& input) {
-            const auto g = view<2>(dy);
-            if (input[0].needs_grad())
-                input[0].add_grad(detail::fast_product(g, transposed(view<2>(bv)), dy.device()));
-            if (input[1].needs_grad())
-                input[1].add_grad(detail::fast_product(transposed(view<2>(av)), g, dy.device()));
-        });
+    return record<T>("matmul", y, {a, b},
+                     ChannelRule::declared().block(0, "product of activations").block(1, "product of activations"),
+                     [av = b.needs_grad() ? a.value() : Tensor<T>(),
+                      bv = a.needs_grad() ? b.value() : Tensor<T>()](const Tensor<T>& dy, const Inputs<T>& input) {
+                         const auto g = view<2>(dy);
+                         if (input[0].needs_grad())
+                             input[0].add_grad(detail::fast_product(g, transposed(view<2>(bv)), dy.device()));
+                         if (input[1].needs_grad())
+                             input[1].add_grad(detail::fast_product(transposed(view<2>(av)), g, dy.device()));
+                     });
 }
 
 } // namespace espalier::inline ESPALIER_BACKEND

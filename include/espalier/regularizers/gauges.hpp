@@ -1,0 +1,94 @@
+#pragma once
+
+#include <espalier/nn/module.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+/// Norms of the filters of one layer with its batch norm folded in: |gamma_k| |w_k|_2 / sqrt(variance_k + epsilon).
+struct FilterNorms {
+    std::string name;          ///< of the layer's weight
+    std::vector<double> norms; ///< one a filter
+};
+
+namespace detail {
+
+inline const ChannelLink* find_role(const ChannelRule& rule, ChannelRole role) {
+    for (const ChannelLink& link : rule.links())
+        if (link.role == role) return &link;
+    return nullptr;
+}
+/// Squared l2 norm of every slice of an axis.
+template <class T> std::vector<double> squared_slices(const Tensor<T>& w, int axis) {
+    const int along = axis < 0 ? axis + w.rank() : axis;
+    const Index extent = w.size(along), inner = w.shape().product(along + 1, w.rank());
+    std::vector<double> squares(static_cast<std::size_t>(extent));
+    for (Index i = 0; i < w.size(); ++i) {
+        const double v = static_cast<double>(w.data()[i]);
+        squares[static_cast<std::size_t>(i / inner % extent)] += v * v;
+    }
+    return squares;
+}
+
+} // namespace detail
+
+/// Filter norms of every layer of `model` whose result goes straight into a batch norm, in the order of the graph.
+///
+/// The graph is the one that made `output`, for instance the logits of a training step; it says what feeds what, so no
+/// naming is assumed. Weights and running variances are those of now. Filter norms say nothing before batch norm is
+/// folded in: it undoes any scale of a filter.
+/// @param epsilon what the batch norms add to the variance
+/// @throws StateError if `output` was not recorded
+template <class T>
+std::vector<FilterNorms> filter_norms(const Module<T>& model, const Var<T>& output, double epsilon = 1e-5) {
+    expect<StateError>(output.needs_grad() && !output.node()->is_leaf(),
+                       "filter_norms: expected an output that was recorded, got one without a graph");
+    std::unordered_map<const Node<T>*, NamedVar<T>> variables;
+    for (const auto& list : {model.parameters(), model.buffers()})
+        for (const auto& named : list) variables.emplace(named.var.node().get(), named);
+    const auto variable = [&](const Node<T>& node, const ChannelLink* link) -> const NamedVar<T>* {
+        if (!link || link->operand < 0) return nullptr;
+        const auto it = variables.find(node.inputs[static_cast<std::size_t>(link->operand)].get());
+        return it == variables.end() ? nullptr : &it->second;
+    };
+
+    std::vector<FilterNorms> layers;
+    for (const auto& node : topological_order(output.node())) {
+        const NamedVar<T>* const scale = variable(*node, detail::find_role(node->rule, ChannelRole::scales));
+        const NamedVar<T>* const variance = variable(*node, detail::find_role(node->rule, ChannelRole::variance));
+        if (!scale || !variance) continue;
+        const Node<T>& layer = *node->inputs[0];
+        const ChannelLink* const makes = detail::find_role(layer.rule, ChannelRole::makes);
+        const NamedVar<T>* const weight = variable(layer, makes);
+        if (!weight) continue;
+        FilterNorms& norms =
+            layers.emplace_back(FilterNorms{weight->name, detail::squared_slices(weight->var.value(), makes->axis)});
+        for (std::size_t k = 0; k < norms.norms.size(); ++k) {
+            const double gamma = static_cast<double>(scale->var.value().data()[k]);
+            const double v = static_cast<double>(variance->var.value().data()[k]);
+            norms.norms[k] = std::abs(gamma) * std::sqrt(norms.norms[k] / (v + epsilon));
+        }
+    }
+    return layers;
+}
+
+/// Share of all filters whose norm is at most `threshold` times the largest of their layer; 0 without filters.
+///
+/// A layer of zeros counts as a whole. The default calls a filter dead that has under 1 % of its layer's largest norm.
+inline double share_below(const std::vector<FilterNorms>& layers, double threshold = 0.01) {
+    std::size_t all = 0, below = 0;
+    for (const FilterNorms& layer : layers) {
+        double largest = 0;
+        for (const double norm : layer.norms) largest = std::max(largest, norm);
+        for (const double norm : layer.norms) below += norm <= threshold * largest;
+        all += layer.norms.size();
+    }
+    return all == 0 ? 0 : static_cast<double>(below) / static_cast<double>(all);
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND
