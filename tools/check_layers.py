@@ -14,7 +14,7 @@ from pathlib import Path
 
 LAYERS = ("core tensor cpu autograd ops nn models regularizers pruning interpret data io train distributed report").split()
 KERNEL_LAYERS = {"core", "tensor", "cpu"}
-NOT_IN_UMBRELLA = {"tensor/eigen.hpp"}
+HEAVY = ("Eigen/", "nlohmann/")  # take seconds to compile: who wants them includes their header
 UMBRELLA = "espalier.hpp"
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)
 
@@ -24,9 +24,16 @@ def read_includes(root):
     return {str(path.relative_to(root)): INCLUDE.findall(path.read_text()) for path in sorted(root.rglob("*.hpp"))}
 
 
+def is_heavy(header, headers, above=()):
+    """Whether a header includes a heavy one, itself or through others."""
+    return any(path.startswith(HEAVY) or
+               path.startswith("espalier/") and path not in above and is_heavy(path[9:], headers, (*above, path))
+               for _, path in headers[header] if path.startswith(HEAVY) or path[9:] in headers)
+
+
 def umbrella(headers):
-    """Text of espalier.hpp for these headers: layer by layer, each in alphabetical order."""
-    public = [h for h in headers if h != UMBRELLA and h not in NOT_IN_UMBRELLA and not h.endswith(".cpu.hpp")]
+    """Text of espalier.hpp for these headers: layer by layer, each in alphabetical order, without the heavy ones."""
+    public = [h for h in headers if h != UMBRELLA and not h.endswith(".cpu.hpp") and not is_heavy(h, headers)]
     public.sort(key=lambda h: (LAYERS.index(h.split("/")[0]), h))
     groups = ["\n".join(f"#include <espalier/{h}>" for h in public if h.startswith(layer + "/")) for layer in LAYERS]
     return "\n\n".join(["#pragma once", "// The whole library. Written by tools/check_layers.py --write-umbrella."]
@@ -128,7 +135,7 @@ def self_test():
     for files, expected in plants:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
-            for name, text in {UMBRELLA: umbrella(clean), **clean, **files}.items():
+            for name, text in {UMBRELLA: umbrella({h: INCLUDE.findall(t) for h, t in clean.items()}), **clean, **files}.items():
                 (root / name).parent.mkdir(exist_ok=True)
                 (root / name).write_text(text)
             problems = check(root)

@@ -101,12 +101,9 @@
 
 #include <espalier/io/atomic_file.hpp>
 #include <espalier/io/module_state.hpp>
-#include <espalier/io/plan_file.hpp>
-#include <espalier/io/safetensors.hpp>
 #include <espalier/io/tensor_file.hpp>
 
 #include <espalier/train/adam.hpp>
-#include <espalier/train/checkpoint.hpp>
 #include <espalier/train/csv_log.hpp>
 #include <espalier/train/evaluate.hpp>
 #include <espalier/train/optimizer.hpp>
@@ -114,3 +111,7 @@
 #include <espalier/train/schedule.hpp>
 #include <espalier/train/sgd.hpp>
 #include <espalier/train/trainer.hpp>
+
+#include <espalier/report/progress_bar.hpp>
+#include <espalier/report/svg_plot.hpp>
+#include <espalier/report/table.hpp>

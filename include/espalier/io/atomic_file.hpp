@@ -68,8 +68,8 @@ public:
 
 private:
     [[noreturn]] void fail(const std::string& expected, const std::string& got = {}) const {
-        throw IoError(join_text("AtomicFile: expected ", expected, " for '", path_, "', got ", got,
-                                std::strerror(errno)));
+        throw IoError(
+            join_text("AtomicFile: expected ", expected, " for '", path_, "', got ", got, std::strerror(errno)));
     }
 
     std::string path_, temporary_;

@@ -88,7 +88,8 @@ inline std::vector<std::uint64_t> extents_of(const FilePlace& place, const std::
             if (fits) numbers.push_back(number.get<std::uint64_t>());
         }
     place.require(fits, 8, "'", key, "' of '", name, "' to be a list of integers of at least 0, got ",
-                  list == value.end() ? "none" : list->dump(-1, ' ', false, SafetensorsHeader::error_handler_t::replace));
+                  list == value.end() ? "none"
+                                      : list->dump(-1, ' ', false, SafetensorsHeader::error_handler_t::replace));
     return numbers;
 }
 
@@ -112,14 +113,15 @@ inline TensorExtent read_extent(const FilePlace& place, const std::string& name,
     Index bytes = static_cast<Index>(element);
     bool overflows = false, empty = false; // extents beside a 0 must not overflow either
     for (const std::uint64_t axis : shape) {
-        overflows = overflows || __builtin_mul_overflow(bytes, static_cast<Index>(std::max<std::uint64_t>(axis, 1)), &bytes);
+        overflows =
+            overflows || __builtin_mul_overflow(bytes, static_cast<Index>(std::max<std::uint64_t>(axis, 1)), &bytes);
         empty = empty || axis == 0;
         extent.shape.append(static_cast<Index>(axis));
     }
     if (empty) bytes = 0;
     if (element == 0) return extent; // a type to come: its size is not known, and nobody will read it
-    place.require(!overflows && static_cast<std::uint64_t>(bytes) == extent.bytes, data_start + begin, extent.bytes, " bytes for '", name,
-                  "' by its offsets, got ", extent.type, " ", extent.shape,
+    place.require(!overflows && static_cast<std::uint64_t>(bytes) == extent.bytes, data_start + begin, extent.bytes,
+                  " bytes for '", name, "' by its offsets, got ", extent.type, " ", extent.shape,
                   overflows ? " that no file can hold" : join_text(" of ", bytes, " bytes"));
     place.require(begin % element == 0, data_start + begin, "'", name, "' at a multiple of ", element,
                   " bytes, got offset ", begin);
@@ -129,8 +131,8 @@ inline TensorExtent read_extent(const FilePlace& place, const std::string& name,
 template <class T> AnyTensor read_tensor(std::ifstream& file, const FilePlace& place, const TensorExtent& extent) {
     Tensor<T> tensor(extent.shape);
     file.read(reinterpret_cast<char*>(tensor.mutable_data()), static_cast<std::streamsize>(extent.bytes));
-    place.require(static_cast<std::uint64_t>(file.gcount()) == extent.bytes, extent.begin, extent.bytes,
-                  " bytes for '", extent.name, "', got ", file.gcount());
+    place.require(static_cast<std::uint64_t>(file.gcount()) == extent.bytes, extent.begin, extent.bytes, " bytes for '",
+                  extent.name, "', got ", file.gcount());
     return tensor;
 }
 
@@ -191,11 +193,16 @@ inline TensorFile read_safetensors(const std::string& path) {
 
     for (const auto& extent : extents) {
         file.seekg(static_cast<std::streamoff>(data_start + extent.begin));
-        if (extent.type == "F32") result.add(extent.name, detail::read_tensor<float>(file, place, extent));
-        else if (extent.type == "F64") result.add(extent.name, detail::read_tensor<double>(file, place, extent));
-        else if (extent.type == "I64") result.add(extent.name, detail::read_tensor<Index>(file, place, extent));
-        else if (extent.type == "U8") result.add(extent.name, detail::read_tensor<std::uint8_t>(file, place, extent));
-        else result.add(extent.name, ForeignTensor{extent.type, extent.shape});
+        if (extent.type == "F32")
+            result.add(extent.name, detail::read_tensor<float>(file, place, extent));
+        else if (extent.type == "F64")
+            result.add(extent.name, detail::read_tensor<double>(file, place, extent));
+        else if (extent.type == "I64")
+            result.add(extent.name, detail::read_tensor<Index>(file, place, extent));
+        else if (extent.type == "U8")
+            result.add(extent.name, detail::read_tensor<std::uint8_t>(file, place, extent));
+        else
+            result.add(extent.name, ForeignTensor{extent.type, extent.shape});
     }
     return result;
 }
@@ -220,13 +227,15 @@ inline void write_safetensors(const TensorFile& contents, const std::string& pat
                                                "' of type F32, F64, I64 or U8, got ", tensor.type));
                 else {
                     const std::size_t element = sizeof(*tensor.data());
-                    blocks.push_back({&entry, tensor.data(), static_cast<std::size_t>(tensor.size()) * element, element});
+                    blocks.push_back(
+                        {&entry, tensor.data(), static_cast<std::size_t>(tensor.size()) * element, element});
                 }
             },
             entry.tensor);
     std::vector<Block*> order;
     for (Block& block : blocks) order.push_back(&block);
-    std::stable_sort(order.begin(), order.end(), [](const Block* a, const Block* b) { return a->element > b->element; });
+    std::stable_sort(order.begin(), order.end(),
+                     [](const Block* a, const Block* b) { return a->element > b->element; });
     std::uint64_t end = 0;
     for (Block* const block : order) block->begin = std::exchange(end, end + block->bytes);
 
@@ -234,7 +243,8 @@ inline void write_safetensors(const TensorFile& contents, const std::string& pat
     for (const auto& [key, value] : contents.metadata) header["__metadata__"][key] = value;
     for (const Block& block : blocks) {
         const std::string& name = block.entry->name;
-        expect<StateError>(name != "__metadata__", "safetensors: expected a tensor name, got the reserved '", name, "'");
+        expect<StateError>(name != "__metadata__", "safetensors: expected a tensor name, got the reserved '", name,
+                           "'");
         const Shape shape = contents.shape(name);
         header[name] = {{"dtype", contents.type(name)},
                         {"shape", std::vector<Index>(shape.begin(), shape.end())},
@@ -244,8 +254,8 @@ inline void write_safetensors(const TensorFile& contents, const std::string& pat
     try {
         text = header.dump();
     } catch (const detail::SafetensorsHeader::type_error& error) {
-        throw StateError(join_text("safetensors: expected UTF-8 names and metadata for '", path, "', got ",
-                                   error.what()));
+        throw StateError(
+            join_text("safetensors: expected UTF-8 names and metadata for '", path, "', got ", error.what()));
     }
     text.resize((text.size() + 7) / 8 * 8, ' '); // data starts at a multiple of 8
     const std::uint64_t length = text.size();

@@ -41,7 +41,7 @@ struct Axis {
             most = least + 1;
         }
         const double raw = (most - least) / 5, power = std::pow(10, std::floor(std::log10(raw)));
-        step = power * (raw / power < 1.5 ? 1 : raw / power < 3.5 ? 2 : raw / power < 7.5 ? 5 : 10);
+        step = power * (raw / power < 1.5 ? 1 : raw / power < 3 ? 2 : raw / power < 7 ? 5 : 10);
         low = std::floor(least / step + 1e-9) * step; // a bound on a tick stays there in spite of rounding
         high = std::ceil(most / step - 1e-9) * step;
     }

@@ -26,8 +26,7 @@ template <class T> struct AdamStep {
 /// p -= step_size * m / (sqrt(v) / root_of_second + epsilon).
 ///
 /// g, m, v, p: [N]. One pass; one range of elements a thread.
-template <class T>
-void adam(Cpu, AdamStep<T> by, View<const T, 1> g, View<T, 1> m, View<T, 1> v, View<T, 1> p) {
+template <class T> void adam(Cpu, AdamStep<T> by, View<const T, 1> g, View<T, 1> m, View<T, 1> v, View<T, 1> p) {
     parallel_ranges(p.size(), update_grain, [&](Index begin, Index end) {
         const T* const gradient = g.data();
         T *const mean = m.data(), *const square = v.data(), *const value = p.data();

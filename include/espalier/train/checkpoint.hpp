@@ -56,7 +56,8 @@ inline models::Options parse_options(const std::string& text, const std::string&
         if (shortcut == "projection") options.shortcut = models::Shortcut::projection;
         return options;
     } catch (const nlohmann::json::exception& error) {
-        throw StateError(join_text("read_checkpoint: expected the options of a model, got ", error.what(), " in ", source));
+        throw StateError(
+            join_text("read_checkpoint: expected the options of a model, got ", error.what(), " in ", source));
     }
 }
 /// Model and options on one line; the seed only drew the first weights, which a checkpoint replaces.
@@ -98,8 +99,8 @@ void save_checkpoint(const std::string& path, const models::Model<T>& model, con
     save_state(file, model, "model.");
     optimizer.save(file, "optimizer.");
     const EpochTotals& totals = position.totals;
-    file.add("run.position", Tensor<Index>::from({5}, {position.epoch, position.batch, position.step, totals.correct,
-                                                       totals.images}));
+    file.add("run.position",
+             Tensor<Index>::from({5}, {position.epoch, position.batch, position.step, totals.correct, totals.images}));
     file.add("run.totals", Tensor<double>::from({3}, {totals.loss, totals.cross_entropy, totals.regularizer}));
     for (const auto& [key, value] : extra.metadata) file.metadata["extra." + key] = value;
     for (const auto& [name, tensor] : extra.entries()) file.add("extra." + name, tensor);
