@@ -75,9 +75,11 @@ TEST_CASE("module_state: what does not fit is listed, and nothing is changed") {
     };
     refuse([](TensorFile& file, const std::string& name, const AnyTensor& tensor) { file.add("x." + name, tensor); },
            "got no conv.weight, conv.bias, join.constant, norm.mean, join.kept, and unexpected x.conv.weight");
-    refuse([](TensorFile& file, const std::string& name, const AnyTensor& tensor) {
-        if (name != "norm.mean") file.add(name, tensor);
-    }, "load_state: expected the names of this object, got no norm.mean in somewhere");
+    refuse(
+        [](TensorFile& file, const std::string& name, const AnyTensor& tensor) {
+            if (name != "norm.mean") file.add(name, tensor);
+        },
+        "load_state: expected the names of this object, got no norm.mean in somewhere");
     refuse(replace("norm.mean", Tensor<float>::zeros({4, 1})), "'norm.mean' of rank 1, got [4,1] in somewhere");
     refuse(replace("norm.mean", Tensor<double>::zeros({4})), "'norm.mean' of type F32, got F64");
     refuse(replace("join.kept", Tensor<Index>::from({2}, {1, 1})), "'join.kept' to hold rising channels, got [1,1]");

@@ -19,11 +19,12 @@ TEST_CASE("svg_plot: lines have axes with round ticks, labels and a legend") {
                                      {.title = "Loss", .x_label = "epoch", .y_label = "nats"});
     CHECK(svg.starts_with("<svg "));
     CHECK(svg.ends_with("</svg>\n"));
-    for (const char* text : {">Loss<", ">epoch<", ">nats<", ">train<", ">test<", ">0<", ">20<", ">100<", ">0.2<", ">1<"})
+    for (const char* text :
+         {">Loss<", ">epoch<", ">nats<", ">train<", ">test<", ">0<", ">20<", ">100<", ">0.2<", ">1<"})
         CHECK_MESSAGE(has(svg, text), text);
     CHECK_FALSE(has(svg, "000000")); // 0.3 is not printed as 0.30000000000000004
     CHECK(count(svg, "stroke-linejoin") == 2);
-    CHECK(has(svg, "M70 ")); // x = 0 is at the left margin ...
+    CHECK(has(svg, "M70 "));  // x = 0 is at the left margin ...
     CHECK(has(svg, "L620 ")); // ... and x = 100 at the right one
 }
 
@@ -51,7 +52,8 @@ TEST_CASE("svg_plot: nothing, one point and one value are plots too, and text is
             CHECK_FALSE(has(svg, "inf"));
         }
     CHECK(has(svg_plot({}, {.title = "a < b & \"c\""}), "a &lt; b &amp; &quot;c&quot;"));
-    CHECK_THROWS_WITH_AS(svg_plot({{"s", {1}, {}}}), "svg_plot: expected as many x as y, got 1 and 0 in 's'", ShapeError);
+    CHECK_THROWS_WITH_AS(svg_plot({{"s", {1}, {}}}), "svg_plot: expected as many x as y, got 1 and 0 in 's'",
+                         ShapeError);
 }
 
 TEST_CASE("svg_plot: axes cover their data by whole ticks of 1, 2 or 5") {

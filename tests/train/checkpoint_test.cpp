@@ -16,7 +16,8 @@ using namespace espalier::test;
 namespace {
 
 struct TemporaryPath {
-    std::string path = (std::filesystem::temp_directory_path() / ("espalier_checkpoint_" + to_text(::getpid()))).string();
+    std::string path =
+        (std::filesystem::temp_directory_path() / ("espalier_checkpoint_" + to_text(::getpid()))).string();
     ~TemporaryPath() { std::filesystem::remove(path); }
 };
 std::string slurp(const std::string& path) {
@@ -53,7 +54,8 @@ constexpr Index steps = 9; // three epochs of batches of 8, 8 and 4
 enum class Kind { sgd, adam };
 std::unique_ptr<Optimizer<float>> optimizer_of(Kind kind, const Module<float>& net) {
     if (kind == Kind::adam) return std::make_unique<Adam<float>>(net, AdamOptions{.weight_decay = 1e-3});
-    return std::make_unique<Sgd<float>>(net, SgdOptions{.momentum = 0.9, .form = Momentum::nesterov, .weight_decay = 1e-3});
+    return std::make_unique<Sgd<float>>(net,
+                                        SgdOptions{.momentum = 0.9, .form = Momentum::nesterov, .weight_decay = 1e-3});
 }
 
 /// Means of the three epochs, and everything that is saved after the last.
@@ -160,7 +162,8 @@ TEST_CASE("checkpoint: one of another model, type or optimizer is one error, and
     Adam<float> adam(mine, {});
     TensorFile before, after;
     save_state(before, mine);
-    CHECK_THROWS_WITH_AS(restore(read, mine, adam), doctest::Contains("no optimizer.mean.block.conv1.weight"), StateError);
+    CHECK_THROWS_WITH_AS(restore(read, mine, adam), doctest::Contains("no optimizer.mean.block.conv1.weight"),
+                         StateError);
     save_state(after, mine);
     CHECK(detail::content_hash(before) == detail::content_hash(after));
 }

@@ -27,7 +27,8 @@ constexpr double rounded_terms = 256;
 
 /// Backward from y with the golden cotangent; y and the gradient of each operand are the golden ones.
 template <class T>
-void check_golden(const std::string& name, const Var<T>& y, const std::vector<std::pair<const char*, Var<T>>>& operands) {
+void check_golden(const std::string& name, const Var<T>& y,
+                  const std::vector<std::pair<const char*, Var<T>>>& operands) {
     check_close(y.value(), expected(name + ".y"), rounded_terms);
     y.backward(value<T>(name + ".dy"));
     for (const auto& [operand, var] : operands) {

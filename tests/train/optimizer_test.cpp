@@ -59,7 +59,8 @@ TEST_CASE_TEMPLATE("optimizer: after surgery the step is that of a network that 
         cut(small);
         const auto of_large = std::move(both_kinds(large)[kind]), of_small = std::move(both_kinds(small)[kind]);
         const auto sliced = [](std::vector<Tensor<T>> g) {
-            return std::vector<Tensor<T>>{take(take(g[0], 0, kept_filters), 3, kept_inputs), take(g[1], 0, kept_filters)};
+            return std::vector<Tensor<T>>{take(take(g[0], 0, kept_filters), 3, kept_inputs),
+                                          take(g[1], 0, kept_filters)};
         };
         for (const char* seed : {"a", "b"}) {
             const auto g = gradients(large, seed);
@@ -80,10 +81,11 @@ TEST_CASE("optimizer: a step after surgery whose cuts were not applied changes n
     auto cuts = cut(parameters);
     const Tensor<float> before = parameters[0].var.value().clone();
     const auto g = gradients(parameters, "a");
-    CHECK_THROWS_WITH_AS(step(*optimizer, parameters, g),
-                         "Optimizer::step: expected momentum [3,3,3,2] for 'conv.weight', got [5,3,3,6]; apply the cuts "
-                         "of surgery first",
-                         StateError);
+    CHECK_THROWS_WITH_AS(
+        step(*optimizer, parameters, g),
+        "Optimizer::step: expected momentum [3,3,3,2] for 'conv.weight', got [5,3,3,6]; apply the cuts "
+        "of surgery first",
+        StateError);
     CHECK(optimizer->steps() == 0);
     CHECK(same_bits(parameters[0].var.value(), before));
 

@@ -72,7 +72,8 @@ TEST_CASE("sgd: same bits for 1 and 2 threads, beyond one range of elements") {
 
 TEST_CASE("sgd: options out of range are errors") {
     const std::vector<NamedVar<float>> none;
-    CHECK_THROWS_WITH_AS(Sgd<float>(none, {.momentum = 1}), doctest::Contains("a momentum in [0, 1), got 1"), ShapeError);
+    CHECK_THROWS_WITH_AS(Sgd<float>(none, {.momentum = 1}), doctest::Contains("a momentum in [0, 1), got 1"),
+                         ShapeError);
     CHECK_THROWS_WITH_AS(Sgd<float>(none, {.form = Momentum::nesterov}), doctest::Contains("Nesterov"), ShapeError);
     CHECK_THROWS_WITH_AS(Sgd<float>(none, {.weight_decay = -1}), doctest::Contains("weight decay"), ShapeError);
     CHECK_THROWS_WITH_AS(Sgd<float>(none, {.learning_rate = -1}), doctest::Contains("learning rate"), ShapeError);

@@ -42,7 +42,8 @@ TEST_CASE("trainer: twenty steps of a residual network have the same bits with 1
 TEST_CASE("trainer: a small network learns a small set") {
     auto net = models::ResNet<float>(8, {.classes = 4, .seed = 3});
     Sgd<float> sgd(net, {.momentum = 0.9});
-    Trainer<float> trainer(net, sgd, {.epochs = 12, .schedule = schedules::cosine({.learning_rate = 0.1, .steps = 48})});
+    Trainer<float> trainer(net, sgd,
+                           {.epochs = 12, .schedule = schedules::cosine({.learning_rate = 0.1, .steps = 48})});
     const Loader<float> loader = loader_of(64, 16);
     const double before = evaluate(net, loader).loss;
     CHECK(trainer.run(loader) == RunEnd::finished);
@@ -61,11 +62,12 @@ TEST_CASE("trainer: hooks are called in order and learn what happened") {
     Trainer<float> trainer(net, sgd,
                            {.epochs = 2,
                             .schedule = [](Index step) { return 0.1 * static_cast<double>(step + 1); },
-                            .regularizer = [&](const models::Output<float>& out, Index step) {
-                                order += "r";
-                                CHECK(out.logits.shape()[1] == 4);
-                                return step < 3 ? Var<float>() : Var<float>(Tensor<float>::scalar(2));
-                            },
+                            .regularizer =
+                                [&](const models::Output<float>& out, Index step) {
+                                    order += "r";
+                                    CHECK(out.logits.shape()[1] == 4);
+                                    return step < 3 ? Var<float>() : Var<float>(Tensor<float>::scalar(2));
+                                },
                             .before_step = {[&](const Progress& p) {
                                 order += "b";
                                 CHECK(net.linear.weight.grad().defined());
@@ -125,9 +127,12 @@ TEST_CASE("trainer: a stop is obeyed after the step and the run goes on where it
     std::atomic<bool> stop = false;
     const auto train = [&](Plain& net, Index at) {
         Sgd<float> sgd(net, {.learning_rate = 0.1, .momentum = 0.9});
-        Trainer<float> trainer(net, sgd, {.epochs = 2, .after_step = {[&](const Progress& p) {
-                                                       if (p.at.step == at) stop = true;
-                                                   }}, .stop = &stop});
+        Trainer<float> trainer(net, sgd,
+                               {.epochs = 2,
+                                .after_step = {[&](const Progress& p) {
+                                    if (p.at.step == at) stop = true;
+                                }},
+                                .stop = &stop});
         const Loader<float> loader = loader_of(10, 4);
         const RunEnd end = trainer.run(loader);
         CHECK((end == RunEnd::stopped) == (at > 0));
@@ -150,12 +155,12 @@ TEST_CASE("trainer: a loss that is not finite ends the run before the update and
     Plain net;
     Sgd<float> sgd(net, {.learning_rate = 0.5});
     Tensor<float> last;
-    Trainer<float> trainer(net, sgd,
-                           {.epochs = 2,
-                            .regularizer = [](const models::Output<float>&, Index step) {
-                                return Var<float>(Tensor<float>::scalar(step < 4 ? 0.0f : std::nanf("")));
-                            },
-                            .after_step = {[&](const Progress&) { last = net.linear.weight.value().clone(); }}});
+    Trainer<float> trainer(
+        net, sgd,
+        {.epochs = 2,
+         .regularizer = [](const models::Output<float>&,
+                           Index step) { return Var<float>(Tensor<float>::scalar(step < 4 ? 0.0f : std::nanf(""))); },
+         .after_step = {[&](const Progress&) { last = net.linear.weight.value().clone(); }}});
     CHECK_THROWS_WITH_AS(trainer.run(loader_of(10, 4)),
                          doctest::Contains("expected a finite loss, got nan in step 4 (epoch 1, batch 1) with learning "
                                            "rate 0.5: cross-entropy "),

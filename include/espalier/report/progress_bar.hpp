@@ -55,8 +55,8 @@ class ProgressBar {
 public:
     /// @param seconds_between  least time between two lines; a bar is drawn again after a tenth of a second
     explicit ProgressBar(std::FILE* to, ProgressStyle style = ProgressStyle::automatic, double seconds_between = 5)
-        : to_(to), bar_(style == ProgressStyle::bar ||
-                        (style == ProgressStyle::automatic && ::isatty(::fileno(to)) == 1)),
+        : to_(to),
+          bar_(style == ProgressStyle::bar || (style == ProgressStyle::automatic && ::isatty(::fileno(to)) == 1)),
           between_(bar_ ? 0.1 : seconds_between) {}
     /// Leaves the cursor on a line of its own, also when an error ends the run.
     ~ProgressBar() {

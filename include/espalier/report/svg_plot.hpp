@@ -65,7 +65,8 @@ inline std::string svg_text(double x, double y, const char* anchor, const std::s
 /// @throws ShapeError if a series has not as many x as y
 inline std::string svg_plot(const std::vector<Series>& series, const PlotOptions& options = {}) {
     // Colours that colour-blind people can tell apart (Okabe and Ito 2008).
-    static constexpr const char* colours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"};
+    static constexpr const char* colours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
+                                              "#e69f00", "#56b4e9", "#000000"};
     const auto colour = [](std::size_t s) { return colours[s % std::size(colours)]; };
     const bool bars = options.mark == Mark::bar;
     double x0 = INFINITY, x1 = -INFINITY, y0 = bars ? 0 : INFINITY, y1 = bars ? 0 : -INFINITY;
@@ -89,7 +90,8 @@ inline std::string svg_plot(const std::vector<Series>& series, const PlotOptions
                                 "fill=\"white\"/>\n");
     const auto line = [&](double xa, double ya, double xb, double yb, const char* stroke) {
         using detail::px;
-        svg += join_text("<path d=\"M", px(xa), " ", px(ya), "L", px(xb), " ", px(yb), "\" stroke=\"", stroke, "\"/>\n");
+        svg +=
+            join_text("<path d=\"M", px(xa), " ", px(ya), "L", px(xb), " ", px(yb), "\" stroke=\"", stroke, "\"/>\n");
     };
     for (int i = 0; i < y.ticks(); ++i) {
         line(left, y(y.tick(i)), right, y(y.tick(i)), "#dddddd");
@@ -113,8 +115,8 @@ inline std::string svg_plot(const std::vector<Series>& series, const PlotOptions
                 const double width = (x(1) - x(0)) * 0.8 / static_cast<double>(series.size());
                 const double from = x(px) + (static_cast<double>(s) - static_cast<double>(series.size()) / 2) * width;
                 svg += join_text("<rect x=\"", detail::px(from), "\" y=\"", detail::px(std::min(y(0), y(py))),
-                                 "\" width=\"", detail::px(width), "\" height=\"",
-                                 detail::px(std::abs(y(0) - y(py))), "\" fill=\"", colour(s), "\"/>\n");
+                                 "\" width=\"", detail::px(width), "\" height=\"", detail::px(std::abs(y(0) - y(py))),
+                                 "\" fill=\"", colour(s), "\"/>\n");
             } else if (finite) {
                 path += join_text(drawing ? "L" : "M", detail::px(x(px)), " ", detail::px(y(py)), drawing ? "" : "h0");
             }

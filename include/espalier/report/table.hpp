@@ -54,8 +54,8 @@ public:
 private:
     /// Characters, not bytes: UTF-8 continues with bytes 10xxxxxx.
     static std::size_t length(const std::string& cell) {
-        return static_cast<std::size_t>(
-            std::count_if(cell.begin(), cell.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+        return static_cast<std::size_t>(std::count_if(
+            cell.begin(), cell.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
     }
     std::size_t width(std::size_t column) const {
         std::size_t most = 1;

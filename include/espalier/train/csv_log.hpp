@@ -32,8 +32,8 @@ public:
         CsvLog log(path, columns, nullptr);
         std::string line, kept;
         std::getline(file, line);
-        expect<IoError>(line + "\n" == log.header(), "CsvLog: expected the header '", log.header().substr(0, log.header().size() - 1),
-                        "' in '", path, "', got '", line, "'");
+        expect<IoError>(line + "\n" == log.header(), "CsvLog: expected the header '",
+                        log.header().substr(0, log.header().size() - 1), "' in '", path, "', got '", line, "'");
         kept = line + "\n";
         while (std::getline(file, line) && !file.eof()) { // a row without its line end was torn
             Index step = 0;
@@ -53,8 +53,8 @@ public:
 
     /// Appends a row. @throws ShapeError unless there is one value a column, IoError if the disk does not take it
     void row(const std::vector<double>& values) {
-        expect(values.size() == columns_.size(), "CsvLog: expected ", columns_.size(), " values for '", path_, "', got ",
-               values.size());
+        expect(values.size() == columns_.size(), "CsvLog: expected ", columns_.size(), " values for '", path_,
+               "', got ", values.size());
         std::string text;
         for (const double value : values) {
             char digits[32]; // the shortest text of any double is at most 24 characters
@@ -82,8 +82,8 @@ private:
         return text + "\n";
     }
     void append(const std::string& text) {
-        const bool written = std::fwrite(text.data(), 1, text.size(), file_.get()) == text.size() &&
-                             std::fflush(file_.get()) == 0;
+        const bool written =
+            std::fwrite(text.data(), 1, text.size(), file_.get()) == text.size() && std::fflush(file_.get()) == 0;
         expect<IoError>(written, "CsvLog: expected to append ", text.size(), " bytes to '", path_, "', got ",
                         std::strerror(errno));
     }

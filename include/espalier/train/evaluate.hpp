@@ -40,8 +40,8 @@ template <class Net, class T> Evaluation evaluate(Net& net, const Loader<T>& loa
     auto epoch = loader.epoch(0);
     for (const Batch<T>& batch : epoch) {
         const Var<T> logits = forward_output(net, Var<T>(batch.images)).logits;
-        result.loss += static_cast<double>(cross_entropy(logits, batch.labels).item()) *
-                       static_cast<double>(batch.labels.size());
+        result.loss +=
+            static_cast<double>(cross_entropy(logits, batch.labels).item()) * static_cast<double>(batch.labels.size());
         right += correct(logits.value(), batch.labels);
         result.images += batch.labels.size();
     }

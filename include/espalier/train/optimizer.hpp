@@ -107,9 +107,9 @@ public:
             std::vector<Tensor<T>>& state = loaded.emplace_back();
             for (std::size_t i = 0; i < state_names_.size(); ++i) {
                 state.push_back(file.get<T>(prefix + state_name(i, slot)).clone());
-                expect<StateError>(state[i].shape() == slot.parameter.var.shape(), "Optimizer::load: expected '", prefix,
-                                   state_name(i, slot), "' ", slot.parameter.var.shape(), ", got ", state[i].shape(),
-                                   " in ", file.source());
+                expect<StateError>(state[i].shape() == slot.parameter.var.shape(), "Optimizer::load: expected '",
+                                   prefix, state_name(i, slot), "' ", slot.parameter.var.shape(), ", got ",
+                                   state[i].shape(), " in ", file.source());
             }
         }
         const Index steps = file.get<Index>(prefix + "steps").item();
@@ -145,7 +145,9 @@ private:
     };
     static constexpr double infinity = std::numeric_limits<double>::infinity();
 
-    std::string state_name(std::size_t i, const Slot& slot) const { return state_names_[i] + "." + slot.parameter.name; }
+    std::string state_name(std::size_t i, const Slot& slot) const {
+        return state_names_[i] + "." + slot.parameter.name;
+    }
 
     std::vector<std::string> state_names_;
     std::vector<Slot> slots_;

@@ -24,9 +24,9 @@ struct Losses {
 
 /// What hooks of a trainer learn. The library prints nothing; programs show this (report/progress_bar.hpp) and log it.
 struct Progress {
-    Position at = {};                             ///< after a step it counts the batch that was just trained on
+    Position at = {};                         ///< after a step it counts the batch that was just trained on
     Index epochs = 0, batches = 0, steps = 0; ///< of the whole run: epochs, batches an epoch, steps
-    Losses last = {}, mean = {};                     ///< of the last batch, and an image of this epoch so far
+    Losses last = {}, mean = {};              ///< of the last batch, and an image of this epoch so far
     double accuracy = 0;                      ///< on the training images of this epoch so far, in [0, 1]
     double learning_rate = 0;
     double seconds = 0, seconds_left = 0; ///< since the call of `run`, and expected to its end

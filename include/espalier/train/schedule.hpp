@@ -73,8 +73,9 @@ struct OneCycle {
 inline Schedule one_cycle(const OneCycle& options) {
     const double peak = options.rising * static_cast<double>(options.steps) - 1;
     const double end = static_cast<double>(options.steps) - 1;
-    expect(peak > 0 && peak < end, "one_cycle: expected the highest rate after the first step and before the last, got ",
-           options.rising, " of ", options.steps, " steps");
+    expect(peak > 0 && peak < end,
+           "one_cycle: expected the highest rate after the first step and before the last, got ", options.rising,
+           " of ", options.steps, " steps");
     expect(options.first_divisor > 0 && options.last_divisor > 0, "one_cycle: expected positive divisors, got ",
            options.first_divisor, " and ", options.last_divisor);
     return [=](Index step) {

@@ -68,10 +68,11 @@ public:
 
 protected:
     void update(Cpu on, std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) override {
-        const kernels::SgdStep<T> by{
-            static_cast<T>(this->learning_rate()), static_cast<T>(options_.momentum),
-            static_cast<T>(this->decay_of(p, options_.weight_decay, options_.decay)), options_.form};
-        kernels::sgd(on, by, flat(g), state.empty() ? View<T, 1>(nullptr, {0}) : mutable_flat(state[0]), mutable_flat(p));
+        const kernels::SgdStep<T> by{static_cast<T>(this->learning_rate()), static_cast<T>(options_.momentum),
+                                     static_cast<T>(this->decay_of(p, options_.weight_decay, options_.decay)),
+                                     options_.form};
+        kernels::sgd(on, by, flat(g), state.empty() ? View<T, 1>(nullptr, {0}) : mutable_flat(state[0]),
+                     mutable_flat(p));
     }
 
 private:

@@ -25,9 +25,9 @@ template <class T> struct TrainerOptions {
     CrossEntropyOptions loss = {};
     /// Added to the cross-entropy, if there is one; an undefined result adds nothing and costs nothing.
     std::function<Var<T>(const models::Output<T>&, Index step)> regularizer = {};
-    std::vector<Hook> before_step = {}; ///< gradients are there, the update is not
-    std::vector<Hook> after_step = {};  ///< the position counts the step: what a checkpoint would keep
-    std::vector<Hook> after_epoch = {}; ///< as above; `position()` is already at the next epoch
+    std::vector<Hook> before_step = {};      ///< gradients are there, the update is not
+    std::vector<Hook> after_step = {};       ///< the position counts the step: what a checkpoint would keep
+    std::vector<Hook> after_epoch = {};      ///< as above; `position()` is already at the next epoch
     const std::atomic<bool>* stop = nullptr; ///< set by a signal handler, say: the run ends after the step it is in
 };
 
@@ -105,10 +105,10 @@ private:
                 loss = loss + extra;
             }
         parts.total = static_cast<double>(loss.item());
-        expect<StateError>(std::isfinite(parts.total), "Trainer: expected a finite loss, got ", parts.total, " in step ",
-                           position_.step, " (epoch ", position_.epoch, ", batch ", position_.batch,
-                           ") with learning rate ", optimizer_.learning_rate(), ": cross-entropy ",
-                           parts.cross_entropy, ", regularizer ", parts.regularizer);
+        expect<StateError>(std::isfinite(parts.total), "Trainer: expected a finite loss, got ", parts.total,
+                           " in step ", position_.step, " (epoch ", position_.epoch, ", batch ", position_.batch,
+                           ") with learning rate ", optimizer_.learning_rate(), ": cross-entropy ", parts.cross_entropy,
+                           ", regularizer ", parts.regularizer);
         module_.clear_grad();
         loss.backward();
 
@@ -135,7 +135,8 @@ private:
                 .accuracy = static_cast<double>(totals.correct) / images,
                 .learning_rate = optimizer_.learning_rate(),
                 .seconds = seconds,
-                .seconds_left = done > 0 ? seconds / static_cast<double>(done) * static_cast<double>(steps - position_.step) : 0,
+                .seconds_left =
+                    done > 0 ? seconds / static_cast<double>(done) * static_cast<double>(steps - position_.step) : 0,
                 .images_per_second = seconds > 0 ? static_cast<double>(images_) / seconds : 0};
     }
 
