@@ -17,11 +17,14 @@ int main(int argc, char** argv) {
 
     programs::Settings demo = recipe; // a few minutes on two cores
     demo.out = "runs/demo";
-    demo.epochs = 3;
+    demo.epochs = 2;
     demo.finetune_epochs = 1;
+    demo.finetune_lr = 0.1;
     demo.crop = 0;
     demo.ffr.gradient = demo.ffr.curvature = 0.01;
     demo.keep_macs = 0.5;
+    demo.joins = pruning::Joins::indexed;
+    demo.round_to = 8; // whole vectors
 
     return programs::run(
         {.name = "fashion_mnist",

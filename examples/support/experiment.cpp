@@ -1,11 +1,12 @@
 #include "experiment.hpp"
+
+#include "network.hpp"
 #include "record.hpp"
 
 #include <espalier/core/parallel.hpp>
 #include <espalier/data/loader.hpp>
 #include <espalier/data/normalize.hpp>
 #include <espalier/io/plan_file.hpp>
-#include <espalier/models/create.hpp>
 #include <espalier/pruning/surgery.hpp>
 #include <espalier/regularizers/feature_flow.hpp>
 #include <espalier/regularizers/gauges.hpp>
@@ -68,11 +69,11 @@ public:
 
     void train() {
         load_data();
-        Network net = models::create<T>(s_.model, {.classes = train_.classes,
-                                                   .channels = train_.images.size(3),
-                                                   .seed = s_.seed,
-                                                   .size = image()[0],
-                                                   .shortcut = s_.shortcut});
+        Network net = make_network(s_.model, {.classes = train_.classes,
+                                              .channels = train_.images.size(3),
+                                              .seed = s_.seed,
+                                              .size = image()[0],
+                                              .shortcut = s_.shortcut});
         say(s_.model + ": " + to_text(cost(*net, image())));
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
@@ -126,11 +127,11 @@ public:
     }
     void demo() {
         load_data();
-        Network net = models::create<T>(s_.model, {.classes = train_.classes,
-                                                   .channels = train_.images.size(3),
-                                                   .seed = s_.seed,
-                                                   .size = image()[0],
-                                                   .shortcut = s_.shortcut});
+        Network net = make_network(s_.model, {.classes = train_.classes,
+                                              .channels = train_.images.size(3),
+                                              .seed = s_.seed,
+                                              .size = image()[0],
+                                              .shortcut = s_.shortcut});
         say("training " + s_.model + " (" + to_text(cost(*net, image())) + ") with feature flow regularization");
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
@@ -195,7 +196,7 @@ private:
     std::pair<Network, Shape> open(const std::string& otherwise) {
         const std::string file = s_.from.empty() ? otherwise : s_.from;
         const Checkpoint checkpoint = read_checkpoint(file);
-        Network net = models::create<T>(checkpoint.model, checkpoint.options);
+        Network net = make_network(checkpoint.model, checkpoint.options);
         restore(checkpoint, *net);
         s_.model = checkpoint.model;
         const Tensor<Index> extents = checkpoint.extra.get<Index>("image");
@@ -252,7 +253,7 @@ private:
         const auto gauge_due = [&](Index step) {
             return s_.gauges_every > 0 && (step % s_.gauges_every == 0 || step == steps);
         };
-        ProgressBar bar(stdout);
+        report::ProgressBar bar(stdout);
         const auto shape = image();
         const auto save_here = [&](const Progress& p) { save(phase.name, *net, optimizer, p.at, shape); };
         const auto write_row = [&](const Progress& p) {
@@ -276,13 +277,7 @@ private:
                                     if (gauge_due(step + 1)) gauge = dead_filters(*net, out);
                                     return phase.regularized ? regularizer(*net, flow, out, step) : Var<T>();
                                 },
-                            .after_step = {write_row,
-                                           [&](const Progress& p) {
-                                               bar.show(p.at.step, p.steps,
-                                                        join_text(phase.name, " epoch ",
-                                                                  std::min(p.at.epoch + 1, p.epochs), "/", p.epochs,
-                                                                  ", loss ", p.mean.total, ", accuracy ", p.accuracy));
-                                           }},
+                            .after_step = {write_row, [&](const Progress& p) { bar.show(p); }},
                             .after_epoch = {save_here},
                             .stop = &interrupted});
         if (!s_.resume.empty()) {
@@ -296,21 +291,17 @@ private:
         }
         const RunEnd end = trainer.run(loader);
         save(phase.name, *net, optimizer, trainer.position(), shape);
-        bar.finish();
         if (end == RunEnd::stopped)
             throw StateError(join_text(phase.name, ": stopped at step ", trainer.position().step, " of ", steps,
                                        "; continue with --resume ", path(phase.name + ".safetensors")));
         if (history.step.size() >= 2) {
-            plots_.push_back(svg_plot({.title = phase.name + ": training loss",
-                                       .x_label = "step",
-                                       .y_label = "loss",
-                                       .series = {{"cross-entropy", history.step, history.loss},
-                                                  {"regularizer", history.step, history.regularizer}}}));
-            plots_.push_back(svg_plot({.title = phase.name + ": accuracy on training images, share of dead branch ends",
-                                       .x_label = "step",
-                                       .y_label = "share",
-                                       .series = {{"accuracy", history.step, history.accuracy},
-                                                  {"dead ends of branches", history.step, history.dead}}}));
+            plots_.push_back(report::svg_plot(
+                {{"cross-entropy", history.step, history.loss}, {"regularizer", history.step, history.regularizer}},
+                {.title = phase.name + ": training loss", .x_label = "step", .y_label = "loss"}));
+            plots_.push_back(report::svg_plot(
+                {{"accuracy on training images", history.step, history.accuracy},
+                 {"dead ends of branches", history.step, history.dead}},
+                {.title = phase.name + ": accuracy and dead filters", .x_label = "step", .y_label = "share"}));
         }
     }
 

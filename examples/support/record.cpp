@@ -2,6 +2,7 @@
 
 #include <espalier/core/parallel.hpp>
 #include <espalier/io/atomic_file.hpp>
+#include <espalier/report/svg_plot.hpp>
 #include <espalier/report/table.hpp>
 
 #include <nlohmann/json.hpp>
@@ -23,15 +24,14 @@ void write(const std::string& path, const std::string& text) {
     file.commit();
 }
 
-Table stage_table(const Record& record) {
-    Table table({"", "accuracy", "parameters", "MACs", "filters", "bytes", "ms, batch 1", "ms, batch 128"});
+using Rows = std::vector<std::vector<std::string>>;
+
+Rows stage_rows(const Record& record) {
+    Rows rows{{"network", "accuracy", "parameters", "MACs", "filters", "bytes", "ms, batch 1", "ms, batch 128"}};
     for (const auto& [name, stage] : record.stages) {
-        std::vector<std::string> row{name,
-                                     number(100 * stage.accuracy, "%.2f %%"),
-                                     to_text(stage.cost.parameters),
-                                     to_text(stage.cost.macs),
-                                     to_text(stage.cost.filters),
-                                     to_text(stage.bytes)};
+        auto& row = rows.emplace_back(std::vector<std::string>{name, number(100 * stage.accuracy, "%.2f %%"),
+                                                               to_text(stage.cost.parameters), to_text(stage.cost.macs),
+                                                               to_text(stage.cost.filters), to_text(stage.bytes)});
         for (const Index batch : {1, 128}) {
             const auto it = stage.latencies.find(batch);
             row.push_back(it == stage.latencies.end()
@@ -39,14 +39,30 @@ Table stage_table(const Record& record) {
                               : number(it->second.median, "%.2f") + " (" + number(it->second.lowest, "%.2f") + " to " +
                                     number(it->second.highest, "%.2f") + ")");
         }
-        table.row(row);
     }
-    return table;
+    return rows;
+}
+
+std::string html(const Rows& rows) {
+    std::string out = "<table>\n";
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+        const std::string cell = r == 0 ? "th" : "td";
+        out += "<tr>";
+        for (const std::string& text : rows[r])
+            out += "<" + cell + ">" + report::detail::escape_xml(text) + "</" + cell + ">";
+        out += "</tr>\n";
+    }
+    return out + "</table>\n";
 }
 
 } // namespace
 
-std::string Record::table() const { return stage_table(*this).text(); }
+std::string Record::table() const {
+    const Rows rows = stage_rows(*this);
+    report::Table table(rows[0]);
+    for (std::size_t r = 1; r < rows.size(); ++r) table.row(rows[r]);
+    return table.text();
+}
 
 void Record::save(const std::string& path) const {
     using Json = nlohmann::ordered_json;
@@ -104,20 +120,21 @@ void Record::save(const std::string& path) const {
 
 void Record::save_page(const std::string& path, const std::string& plan, const std::vector<std::string>& plots) const {
     std::string page =
-        "<!doctype html>\n<meta charset=\"utf-8\">\n<title>" + Table::escaped(experiment) +
+        "<!doctype html>\n<meta charset=\"utf-8\">\n<title>" + report::detail::escape_xml(experiment) +
         "</title>\n<style>body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
         "table{border-collapse:collapse}td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:right}"
         "td:first-child,th:first-child{text-align:left}pre{background:#f4f4f4;padding:1em;overflow:auto}"
         "svg{max-width:100%}</style>\n<h1>" +
-        Table::escaped(experiment + ", " + settings.model) + "</h1>\n";
-    page += stage_table(*this).html();
-    if (certificate) page += "<h2>Certificate</h2>\n<p>" + Table::escaped(to_text(*certificate)) + "</p>\n";
-    for (const std::string& warning : warnings) page += "<p><strong>" + Table::escaped(warning) + "</strong></p>\n";
+        report::detail::escape_xml(experiment + ", " + settings.model) + "</h1>\n";
+    page += html(stage_rows(*this));
+    if (certificate) page += "<h2>Certificate</h2>\n<p>" + report::detail::escape_xml(to_text(*certificate)) + "</p>\n";
+    for (const std::string& warning : warnings)
+        page += "<p><strong>" + report::detail::escape_xml(warning) + "</strong></p>\n";
     for (const std::string& plot : plots) page += plot;
-    if (!plan.empty()) page += "<h2>Plan</h2>\n<pre>" + Table::escaped(plan) + "</pre>\n";
+    if (!plan.empty()) page += "<h2>Plan</h2>\n<pre>" + report::detail::escape_xml(plan) + "</pre>\n";
     page += join_text("<p>Espalier ", ESPALIER_VERSION, ", seed ", settings.seed, ", ", threads(), " threads, ",
-                      number(seconds, "%.0f"), " s. Compiled by ", Table::escaped(ESPALIER_COMPILER), " with <code>",
-                      Table::escaped(ESPALIER_FLAGS), "</code>.</p>\n");
+                      number(seconds, "%.0f"), " s. Compiled by ", report::detail::escape_xml(ESPALIER_COMPILER),
+                      " with <code>", report::detail::escape_xml(ESPALIER_FLAGS), "</code>.</p>\n");
     write(path, page);
 }
 

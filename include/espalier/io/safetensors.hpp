@@ -11,7 +11,7 @@
 #include <limits>
 #include <set>
 
-// The only header of io/ that includes the JSON library; include it where files are read or written.
+// Includes the JSON library, which costs seconds to compile: include this where files are read or written.
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -128,10 +128,12 @@ inline TensorExtent read_extent(const FilePlace& place, const std::string& name,
     return extent;
 }
 
+/// Reads the tensor that starts where the file stands.
 template <class T> AnyTensor read_tensor(std::ifstream& file, const FilePlace& place, const TensorExtent& extent) {
+    const auto start = static_cast<std::uint64_t>(file.tellg());
     Tensor<T> tensor(extent.shape);
     file.read(reinterpret_cast<char*>(tensor.mutable_data()), static_cast<std::streamsize>(extent.bytes));
-    place.require(static_cast<std::uint64_t>(file.gcount()) == extent.bytes, extent.begin, extent.bytes, " bytes for '",
+    place.require(static_cast<std::uint64_t>(file.gcount()) == extent.bytes, start, extent.bytes, " bytes for '",
                   extent.name, "', got ", file.gcount());
     return tensor;
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
-#include <espalier/ops/batch_norm.hpp>
+#include <espalier/ops/mode.hpp>
 #include <espalier/ops/join.hpp>
 
 #include <memory>

@@ -111,7 +111,8 @@ Tensor<T> conv2d_weight_gradient(const Tensor<T>& x, const Tensor<T>& dy, const 
     Tensor<T> dw(w, dy.device());
     dispatch(dy.device(), [&](auto on) {
         if (is_depthwise(x.shape(), w, o)) {
-            Tensor<T> scratch({x.size(0) * dw.size()}, dy.device());
+            Tensor<T> scratch({kernels::conv2d_depthwise_weight_gradient_scratch(view<4>(x), mutable_view<4>(dw))},
+                              dy.device());
             kernels::conv2d_depthwise_weight_gradient(on, view<4>(x), view<4>(dy), o, mutable_flat(scratch),
                                                       mutable_view<4>(dw));
             return;

@@ -1,0 +1,11 @@
+#include "network.hpp"
+
+#include <espalier/models/create.hpp>
+
+namespace espalier::programs {
+
+std::shared_ptr<models::Model<float>> make_network(const std::string& name, const models::Options& options) {
+    return models::create<float>(name, options);
+}
+
+} // namespace espalier::programs
