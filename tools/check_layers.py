@@ -3,7 +3,7 @@
 
 A file may include its own layer, without cycles, and layers listed before it. `x.cpu.hpp` lies below `x.hpp`: what it
 reaches is core, tensor, cpu, and files of its own layer that reach no more than that. `espalier.hpp` includes every
-other header, apart from those in NOT_IN_UMBRELLA.
+other header, apart from those that take seconds to compile (HEAVY).
 
 usage: check_layers.py [--write-umbrella | --self-test]
 """

@@ -217,8 +217,7 @@ TEST_CASE("surgery 9: a ratio of 0, a ratio of 1 and an empty plan are errors th
     const Tensor<float> before = logits(model);
     pruning::Plan nothing;
     nothing.image = image;
-    CHECK_THROWS_WITH_AS(pruning::apply(nothing, model), doctest::Contains("keeps all"),
-                         StateError);
+    CHECK_THROWS_WITH_AS(pruning::apply(nothing, model), doctest::Contains("keeps all"), StateError);
     CHECK(same_bits(before, logits(model)));
 }
 

@@ -37,8 +37,8 @@ struct ChannelLink {
 ///
 /// The channel axis of an activation is its last. Pruning reads these rules off the recorded graph
 /// (`pruning/groups.hpp`) and needs to know nothing else about ops. A default-constructed rule says nothing: channels
-/// that reach such an op are blocked, and the reason names it. Each statement takes the rule before it and returns it by
-/// value, so that `rule = std::move(rule).pass(0)` is safe: a reference to itself would be emptied by its own move.
+/// that reach such an op are blocked, and the reason names it. Each statement takes the rule before it and returns it
+/// by value, so that `rule = std::move(rule).pass(0)` is safe: a reference to itself would be emptied by its own move.
 class ChannelRule {
 public:
     static constexpr int output = -1;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/nn/module.hpp>
+#include <espalier/ops/batch_norm.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
 

@@ -1,8 +1,8 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
-#include <espalier/ops/mode.hpp>
 #include <espalier/ops/join.hpp>
+#include <espalier/ops/mode.hpp>
 
 #include <memory>
 #include <string>

@@ -38,7 +38,7 @@ inline ChannelRule conv2d_rule(const Shape& x, const Shape& w, const Shape& y, c
     else if (is_depthwise(x, w, o))
         rule = std::move(rule).pass(0).make(1, 0);
     else
-        return std::move(rule).block(0, "group convolution").block(ChannelRule::output, "group convolution");
+        return std::move(rule).make(1, 0).block(0, "group convolution").block(ChannelRule::output, "group convolution");
     if (biased) rule = std::move(rule).ride(2, 0, ChannelRole::shifts);
     return rule;
 }
