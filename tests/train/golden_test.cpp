@@ -31,10 +31,10 @@ void check_golden(const std::string& name, const Var<T>& y,
                   const std::vector<std::pair<const char*, Var<T>>>& operands) {
     check_close(y.value(), expected(name + ".y"), rounded_terms);
     y.backward(value<T>(name + ".dy"));
-    for (const auto& [operand, var] : operands) {
+    for (const auto& operand : operands) { // no structured binding: clang 14's lambdas can't capture one
         CAPTURE(name);
-        CAPTURE(operand);
-        check_close(var.grad(), expected(name + ".d" + operand), rounded_terms);
+        CAPTURE(operand.first);
+        check_close(operand.second.grad(), expected(name + ".d" + operand.first), rounded_terms);
     }
 }
 

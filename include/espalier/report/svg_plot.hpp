@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -69,7 +70,8 @@ inline std::string svg_plot(const std::vector<Series>& series, const PlotOptions
                                               "#e69f00", "#56b4e9", "#000000"};
     const auto colour = [](std::size_t s) { return colours[s % std::size(colours)]; };
     const bool bars = options.mark == Mark::bar;
-    double x0 = INFINITY, x1 = -INFINITY, y0 = bars ? 0 : INFINITY, y1 = bars ? 0 : -INFINITY;
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    double x0 = infinity, x1 = -infinity, y0 = bars ? 0 : infinity, y1 = bars ? 0 : -infinity;
     for (const Series& s : series) {
         expect(s.x.size() == s.y.size(), "svg_plot: expected as many x as y, got ", s.x.size(), " and ", s.y.size(),
                " in '", s.name, "'");
