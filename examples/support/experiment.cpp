@@ -56,7 +56,7 @@ DeadFilters dead_filters(const models::Model<T>& net, const models::Output<T>& o
 class Session {
 public:
     Session(const Experiment& experiment, const Settings& settings)
-        : experiment_(experiment), s_(settings), record_{settings, experiment.name, {}, {}, 0, {}},
+        : experiment_(experiment), s_(settings), record_{s_, experiment.name, {}, {}, 0, {}},
           start_(std::chrono::steady_clock::now()) {
         set_threads(s_.threads);
         std::error_code error;
@@ -88,25 +88,31 @@ public:
         say("plan in " + file + ": edit the channels that are `kept`, then prune");
     }
     void prune() {
-        load_data();
         const auto [net, shape] = open(path("dense.safetensors"));
+        load_data();
         const std::string file = s_.plan_file.empty() ? path("plan.json") : s_.plan_file;
-        const pruning::Plan plan =
-            s_.plan_file.empty() && !std::filesystem::exists(file) ? make_plan(*net, shape) : load_plan(file);
+        const bool target = s_.keep_macs || s_.keep_parameters || s_.keep_channels || s_.threshold;
+        expect(!target || s_.plan_file.empty(), "prune: expected a plan or a target, got both --plan ", s_.plan_file,
+               " and a target");
+        const bool planned = !target && (!s_.plan_file.empty() || std::filesystem::exists(file));
+        const pruning::Plan plan = planned ? load_plan(file) : make_plan(*net, shape);
+        if (!planned) save_plan(plan, file);
+        if (s_.from.empty()) record_.continue_from(path("record.json"), "pruned");
         cut(*net, plan);
         measured("pruned", *net);
         finish();
     }
     void finetune() {
-        load_data();
         auto [net, shape] = open(path("pruned.safetensors"));
+        load_data();
+        if (s_.from.empty()) record_.continue_from(path("record.json"), "finetuned");
         fit(net, {.name = "finetuned", .epochs = s_.finetune_epochs, .lr = s_.finetune_lr, .regularized = false});
         measured("finetuned", *net);
         finish();
     }
     void eval() {
-        load_data();
         const auto [net, shape] = open(latest());
+        load_data();
         measured("network", *net);
         std::cout << record_.table();
     }
@@ -175,7 +181,7 @@ private:
         train_ = experiment_.load(s_.data, Split::train);
         test_ = experiment_.load(s_.data, Split::test);
         if (s_.subset > 0) train_ = subset(train_, {.count = s_.subset, .pick = Pick::stratified, .seed = s_.seed});
-        normalize_ = measure(train_);
+        if (normalize_.mean.empty()) normalize_ = measure(train_);
         say(join_text(train_.name, ": ", train_.size(), " training and ", test_.size(), " test images ", image()));
     }
     Loader<T> train_loader(bool augmented) const {
@@ -192,13 +198,20 @@ private:
                          {.size = 500, .shuffle = Shuffle::none, .normalize = normalize_, .downscale = s_.downscale});
     }
 
-    /// The network of --from, or of the given checkpoint, and the shape of its images.
+    /// The network of --from, or of the given checkpoint, and the shape of its images. Images are prepared as they were
+    /// when it was trained, whatever the command line says.
     std::pair<Network, Shape> open(const std::string& otherwise) {
         const std::string file = s_.from.empty() ? otherwise : s_.from;
         const Checkpoint checkpoint = read_checkpoint(file);
         Network net = make_network(checkpoint.model, checkpoint.options);
         restore(checkpoint, *net);
         s_.model = checkpoint.model;
+        const auto numbers = [&](const std::string& name) {
+            const Tensor<double> tensor = checkpoint.extra.get<double>(name);
+            return std::vector<double>(tensor.data(), tensor.data() + tensor.size());
+        };
+        normalize_ = {.mean = numbers("normalize.mean"), .deviation = numbers("normalize.deviation")};
+        s_.downscale = checkpoint.extra.get<Index>("downscale").item();
         const Tensor<Index> extents = checkpoint.extra.get<Index>("image");
         return {net, Shape{extents.at(0), extents.at(1), extents.at(2)}};
     }
@@ -206,6 +219,10 @@ private:
               const Position& position, const Shape& shape) const {
         TensorFile extra;
         extra.add("image", Tensor<Index>::from({3}, {shape[0], shape[1], shape[2]}));
+        extra.add("downscale", Tensor<Index>::scalar(s_.downscale));
+        const Shape channels{shape[2]};
+        extra.add("normalize.mean", Tensor<double>::from(channels, normalize_.mean));
+        extra.add("normalize.deviation", Tensor<double>::from(channels, normalize_.deviation));
         save_checkpoint(path(name + ".safetensors"), net, optimizer, position, s_.seed, extra);
     }
 

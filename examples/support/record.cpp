@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
+#include <fstream>
 
 namespace espalier::programs {
 namespace {
@@ -22,6 +23,37 @@ void write(const std::string& path, const std::string& text) {
     AtomicFile file(path);
     file.write(text);
     file.commit();
+}
+
+using Json = nlohmann::ordered_json;
+
+Stage read_stage(const Json& json) {
+    Stage stage{.accuracy = json.at("accuracy").get<double>(),
+                .cost = {.parameters = json.at("parameters").get<Index>(),
+                         .macs = json.at("macs").get<Index>(),
+                         .filters = json.at("filters").get<Index>()},
+                .bytes = json.at("bytes").get<std::uintmax_t>(),
+                .latencies = {}};
+    for (const auto& [batch, median] : json.at("latency_ms").items()) {
+        const Json& spread = json.at("latency_ms_spread").at(batch);
+        stage.latencies[std::stoll(batch)] = {.median = median.get<double>(),
+                                              .lowest = spread.at(0).get<double>(),
+                                              .highest = spread.at(1).get<double>()};
+    }
+    return stage;
+}
+Certificate read_certificate(const Json& json) {
+    Certificate certificate;
+    certificate.images = json.at("images").get<Index>();
+    certificate.reference_path_bit_equal = json.at("reference_path_bit_equal").get<bool>();
+    certificate.reference_path_max_error = json.at("reference_path_max_relative_error").get<double>();
+    certificate.fast_path_max_relative_error = json.at("fast_path_max_relative_error").get<double>();
+    certificate.predicted_macs = json.at("predicted_macs").get<Index>();
+    certificate.counted_macs = json.at("counted_macs").get<Index>();
+    certificate.predicted_parameters = json.at("predicted_parameters").get<Index>();
+    certificate.counted_parameters = json.at("counted_parameters").get<Index>();
+    certificate.note = json.at("note").get<std::string>();
+    return certificate;
 }
 
 using Rows = std::vector<std::vector<std::string>>;
@@ -64,8 +96,27 @@ std::string Record::table() const {
     return table.text();
 }
 
+void Record::continue_from(const std::string& path, const std::string& first) {
+    std::ifstream file(path);
+    if (!file) return;
+    try {
+        const Json json = Json::parse(file);
+        if (json.at("experiment") != experiment || json.at("model") != settings.model) return;
+        std::vector<std::pair<std::string, Stage>> earlier;
+        for (const char* name : {"dense", "pruned", "finetuned"}) {
+            if (name == first) break;
+            if (json.contains(name)) earlier.emplace_back(name, read_stage(json.at(name)));
+        }
+        if (!certificate && first == "finetuned" && json.contains("certificate"))
+            certificate = read_certificate(json.at("certificate"));
+        earlier_settings = json.at("settings").dump();
+        stages.insert(stages.begin(), earlier.begin(), earlier.end());
+    } catch (const Json::exception& error) {
+        throw IoError(join_text("record: expected the record of a run in ", path, ", got ", error.what()));
+    }
+}
+
 void Record::save(const std::string& path) const {
-    using Json = nlohmann::ordered_json;
     Json json;
     for (const auto& [name, stage] : stages) {
         Json& s = json[name];
@@ -82,7 +133,9 @@ void Record::save(const std::string& path) const {
         }
     }
     if (certificate)
-        json["certificate"] = {{"reference_path_bit_equal", certificate->reference_path_bit_equal},
+        json["certificate"] = {{"images", certificate->images},
+                               {"note", certificate->note},
+                               {"reference_path_bit_equal", certificate->reference_path_bit_equal},
                                {"reference_path_max_relative_error", certificate->reference_path_max_error},
                                {"fast_path_max_relative_error", certificate->fast_path_max_relative_error},
                                {"predicted_macs", certificate->predicted_macs},
@@ -98,22 +151,8 @@ void Record::save(const std::string& path) const {
     json["flags"] = ESPALIER_FLAGS;
     json["threads"] = threads();
     json["seconds"] = seconds;
-    json["settings"] = {{"epochs", settings.epochs},
-                        {"finetune_epochs", settings.finetune_epochs},
-                        {"batch", settings.batch},
-                        {"lr", settings.lr},
-                        {"finetune_lr", settings.finetune_lr},
-                        {"momentum", settings.momentum},
-                        {"weight_decay", settings.weight_decay},
-                        {"schedule", settings.schedule},
-                        {"crop", settings.crop},
-                        {"flip", settings.flip},
-                        {"subset", settings.subset},
-                        {"downscale", settings.downscale},
-                        {"ffr_gradient", settings.ffr.gradient},
-                        {"ffr_curvature", settings.ffr.curvature},
-                        {"criterion", settings.criterion},
-                        {"joins", pruning::to_text(settings.joins)}};
+    json["settings"] = Json::parse(earlier_settings);
+    for (const auto& [flag, value] : settings.flags) json["settings"][settings.verb][flag] = value;
     if (!warnings.empty()) json["warnings"] = warnings;
     write(path, json.dump(2) + "\n");
 }

@@ -28,7 +28,11 @@ struct Record {
     std::optional<Certificate> certificate;
     double seconds = 0;
     std::vector<std::string> warnings;
+    std::string earlier_settings = "{}"; ///< JSON: those of earlier verbs, by verb
 
+    /// Adds what `path` says of stages before `first`, as an earlier verb left them in the same folder. A file of
+    /// another model, or none, adds nothing. @throws IoError if the file is no record
+    void continue_from(const std::string& path, const std::string& first);
     void save(const std::string& path) const;
     /// The table of all stages, aligned for a terminal.
     std::string table() const;

@@ -91,7 +91,9 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
     cut->add_option("--minimum-width", s.minimum_width, "channels that every group keeps")->capture_default_str();
     cut->add_option("--maximum-ratio", s.maximum_ratio, "largest share of a group that may go")->capture_default_str();
     cut->add_option("--round-to", s.round_to, "round widths up to a multiple")->capture_default_str();
-    cut->add_option("--plan", s.plan_file, "plan to carry out (prune), as written by the verb plan and edited at will");
+    cut->add_option(
+        "--plan", s.plan_file,
+        "plan to carry out (prune), as written by the verb plan and edited at will; a target makes a new one");
 }
 
 } // namespace
@@ -115,6 +117,12 @@ std::optional<int> parse(const Experiment& experiment, int argc, char** argv, Se
     } catch (const CLI::ParseError& error) {
         return app.exit(error);
     }
+    for (const CLI::App* group : app.get_subcommands([](const CLI::App*) { return true; }))
+        for (const CLI::Option* option : group->get_options()) {
+            const std::string value =
+                option->count() > 0 ? CLI::detail::join(option->results()) : option->get_default_str();
+            if (!value.empty()) settings.flags[option->get_name()] = value;
+        }
     return std::nullopt;
 }
 

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@ namespace espalier::programs {
 struct Settings {
     std::string verb;
     std::string data, out = "runs/latest", from, plan_file, resume;
+    std::map<std::string, std::string> flags; ///< every flag that has a value, as text: what it takes to run this again
 
     std::string model = "resnet20";
     models::Shortcut shortcut = models::Shortcut::padded;

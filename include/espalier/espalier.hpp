@@ -2,6 +2,7 @@
 
 // The whole library. Written by tools/check_layers.py --write-umbrella.
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/core/config.hpp>
 #include <espalier/core/error.hpp>
 #include <espalier/core/parallel.hpp>

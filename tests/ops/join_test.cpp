@@ -109,6 +109,15 @@ TEST_CASE_TEMPLATE("join: a constant is what a branch channel with that value ev
                         join(Var<T>(s), Var<T>(full), dense<T>(), activation).value()));
 }
 
+TEST_CASE_TEMPLATE("join: NaN passes through the fused relu", T, float, double) {
+    const T nan = std::numeric_limits<T>::quiet_NaN();
+    const Tensor<T> stream = Tensor<T>::from({1, 2}, {1, 1});
+    const Tensor<T> branch = Tensor<T>::from({1, 2}, {nan, 1});
+    const Tensor<T> y = join(Var<T>(stream), Var<T>(branch), dense<T>(), Activation::relu).value();
+    CHECK(std::isnan(y.at(0, 0)));
+    CHECK(y.at(0, 1) == 2);
+}
+
 TEST_CASE("join: the rule's link can be broken by surgery, and names the kept channels once indexed") {
     const auto s = parameter(random_tensor<float>({1, 2, 2, 3}, "s"));
     {

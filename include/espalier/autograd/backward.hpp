@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/node.hpp>
+#include <espalier/core/compiled.hpp>
 
 #include <memory>
 #include <unordered_set>
@@ -39,5 +40,7 @@ template <class T> void propagate(const std::shared_ptr<Node<T>>& root, const Te
         visited.clear_grad(); // only leaves keep theirs
     }
 }
+
+ESPALIER_COMPILED_FUNCTION(propagate);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/backward.hpp>
+#include <espalier/core/compiled.hpp>
 
 #include <memory>
 #include <unordered_map>
@@ -142,5 +143,7 @@ Var<T> record(const char* op, Tensor<T> y, const std::vector<Var<T>>& operands, 
     if (auto* const scope = KeepValues<T>::current()) scope->keep(node.get(), y);
     return Var<T>(std::move(y), std::move(node));
 }
+
+ESPALIER_COMPILED_FUNCTION(record);
 
 } // namespace espalier::inline ESPALIER_BACKEND

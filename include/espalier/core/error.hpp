@@ -47,8 +47,12 @@ template <class N>
     }
 template <class V> std::string to_text(const std::vector<V>& values) {
     std::string text = "[";
-    for (std::size_t i = 0; i < values.size(); ++i) text += (i ? "," : "") + to_text(values[i]);
-    return text + "]";
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        if (i > 0) text += ',';
+        text += to_text(values[i]);
+    }
+    text += ']';
+    return text;
 }
 
 namespace detail {

@@ -2,6 +2,13 @@
 
 #include <espalier/core/shape.hpp>
 
+// Philox is integer arithmetic; Random123 would bring every intrinsic of the compiler with it, a second an object.
+#ifndef R123_USE_SSE
+#define R123_USE_SSE 0
+#endif
+#ifndef R123_USE_X86INTRIN_H
+#define R123_USE_X86INTRIN_H 0
+#endif
 #include <Random123/philox.h>
 
 #include <cmath>

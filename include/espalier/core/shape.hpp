@@ -2,6 +2,7 @@
 
 #include <espalier/core/config.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <initializer_list>
@@ -19,8 +20,9 @@ public:
     static constexpr int max_rank = 6;
 
     Shape() = default;
-    Shape(std::initializer_list<Index> extents) {
-        for (const Index extent : extents) append(extent);
+    Shape(std::initializer_list<Index> extents) : rank_(static_cast<int>(extents.size())) {
+        if (rank_ > max_rank) throw std::length_error("Shape: expected at most 6 axes, got " + std::to_string(rank_));
+        std::copy(extents.begin(), extents.end(), extents_.begin());
     }
 
     /// Adds an axis after the last one. @throws std::length_error beyond six axes
@@ -37,10 +39,10 @@ public:
 
     /// Number of elements: the product of the extents, 1 for a scalar.
     Index size() const { return product(0, rank_); }
-    /// Product of the extents of axes [first, last).
+    /// Product of the extents of axes [first, last), counted from the first axis.
     Index product(int first, int last) const {
         Index n = 1;
-        for (int axis = first; axis < last; ++axis) n *= (*this)[axis];
+        for (int axis = first; axis < last; ++axis) n *= extents_[static_cast<std::size_t>(axis)];
         return n;
     }
 
@@ -62,8 +64,12 @@ private:
 /// `[2,3,4]`
 inline std::string to_text(const Shape& shape) {
     std::string text = "[";
-    for (int axis = 0; axis < shape.rank(); ++axis) text += (axis ? "," : "") + std::to_string(shape[axis]);
-    return text + "]";
+    for (int axis = 0; axis < shape.rank(); ++axis) {
+        if (axis > 0) text += ',';
+        text += std::to_string(shape[axis]);
+    }
+    text += ']';
+    return text;
 }
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/core/parallel.hpp>
 #include <espalier/tensor/tensor.hpp>
 
@@ -28,4 +29,8 @@ template <class T> void sum_of(Cpu, View<const T, 1> x, View<const T, 1> y, View
 }
 
 } // namespace kernels
+
+ESPALIER_COMPILED_FUNCTION(kernels::accumulate);
+ESPALIER_COMPILED_FUNCTION(kernels::sum_of);
+
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/reduce.hpp>
 #include <espalier/tensor/tensor.hpp>
 
@@ -20,4 +21,7 @@ template <class T> Tensor<T> column_sums(const Tensor<T>& x) {
 }
 
 } // namespace detail
+
+ESPALIER_COMPILED_FUNCTION(detail::column_sums);
+
 } // namespace espalier::inline ESPALIER_BACKEND

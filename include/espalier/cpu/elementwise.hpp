@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/accumulate.hpp>
 
 #include <array>
@@ -157,4 +158,7 @@ template <class T> void copy(Cpu on, Strided<const T> x, Strided<T> y) {
 }
 
 } // namespace kernels
+
+ESPALIER_COMPILED_FUNCTION(kernels::copy);
+
 } // namespace espalier::inline ESPALIER_BACKEND

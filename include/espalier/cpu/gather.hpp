@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/microkernel.hpp>
 #include <espalier/cpu/workers.hpp>
 #include <espalier/tensor/tensor.hpp>
@@ -262,4 +263,7 @@ void gather(Cpu, const GatherPlan& plan, View<const T, 4> x, View<const T, 1> b,
 }
 
 } // namespace kernels
+
+ESPALIER_COMPILED_FUNCTION(kernels::gather);
+
 } // namespace espalier::inline ESPALIER_BACKEND

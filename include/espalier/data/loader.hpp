@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/data/augment.hpp>
 #include <espalier/data/dataset.hpp>
 #include <espalier/data/normalize.hpp>
@@ -144,5 +145,7 @@ private:
     std::optional<Batch<T>> current_;
     Prefetch<Batch<T>> ahead_;
 };
+
+ESPALIER_COMPILED_CLASS(Loader);
 
 } // namespace espalier::inline ESPALIER_BACKEND

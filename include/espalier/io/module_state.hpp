@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/io/tensor_file.hpp>
 #include <espalier/nn/module.hpp>
 
@@ -64,5 +65,8 @@ void load_state(const TensorFile& file, const Module<T>& module, const std::stri
     for (std::size_t i = 0; i < vars.size(); ++i) vars[i].var.set_value(std::move(values[i]));
     for (std::size_t i = 0; i < joins.size(); ++i) joins[i].join->kept = std::move(kept[i]);
 }
+
+ESPALIER_COMPILED_FUNCTION(save_state);
+ESPALIER_COMPILED_FUNCTION(load_state);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/models/model.hpp>
 #include <espalier/nn/conv2d.hpp>
 #include <espalier/nn/linear.hpp>
@@ -51,4 +52,7 @@ private:
 template <class T> LeNet<T> lenet5(const Options& options = {}) { return LeNet<T>(options); }
 
 } // namespace models
+
+ESPALIER_COMPILED_CLASS(models::LeNet);
+
 } // namespace espalier::inline ESPALIER_BACKEND

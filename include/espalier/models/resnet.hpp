@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/models/model.hpp>
 #include <espalier/nn/batch_norm.hpp>
 #include <espalier/nn/conv2d.hpp>
@@ -135,4 +136,8 @@ template <class T> ResNet<T> resnet56(const Options& options = {}) { return {56,
 template <class T> ResNet<T> resnet110(const Options& options = {}) { return {110, options}; }
 
 } // namespace models
+
+ESPALIER_COMPILED_CLASS(models::BasicBlock);
+ESPALIER_COMPILED_CLASS(models::ResNet);
+
 } // namespace espalier::inline ESPALIER_BACKEND

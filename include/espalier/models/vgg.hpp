@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/models/model.hpp>
 #include <espalier/nn/batch_norm.hpp>
 #include <espalier/nn/conv2d.hpp>
@@ -88,4 +89,7 @@ template <class T> Vgg<T> vgg16(const Options& options = {}) { return {16, optio
 template <class T> Vgg<T> vgg19(const Options& options = {}) { return {19, options}; }
 
 } // namespace models
+
+ESPALIER_COMPILED_CLASS(models::Vgg);
+
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/nn/module.hpp>
 #include <espalier/ops/batch_norm.hpp>
 
@@ -32,5 +33,7 @@ public:
     Var<T> gamma, beta, running_mean, running_var;
     double momentum, epsilon;
 };
+
+ESPALIER_COMPILED_CLASS(BatchNorm);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/nn/initialize.hpp>
 #include <espalier/ops/conv2d.hpp>
 
@@ -47,5 +48,7 @@ public:
     Conv2dOptions options;
     bool depthwise = false; ///< one filter a channel: groups follow the weight
 };
+
+ESPALIER_COMPILED_CLASS(Conv2d);
 
 } // namespace espalier::inline ESPALIER_BACKEND

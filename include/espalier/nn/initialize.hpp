@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/nn/module.hpp>
 #include <espalier/tensor/random.hpp>
 
@@ -88,5 +89,7 @@ template <class T> void initialize(const Module<T>& module, const Init& init, st
             }
         }
 }
+
+ESPALIER_COMPILED_FUNCTION(initialize);
 
 } // namespace espalier::inline ESPALIER_BACKEND

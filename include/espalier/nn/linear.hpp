@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/nn/conv2d.hpp>
 #include <espalier/ops/linear.hpp>
 
@@ -30,5 +31,7 @@ public:
 
     Var<T> weight, bias; ///< `bias` is undefined if there is none
 };
+
+ESPALIER_COMPILED_CLASS(Linear);
 
 } // namespace espalier::inline ESPALIER_BACKEND

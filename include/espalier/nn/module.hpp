@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/ops/join.hpp>
 #include <espalier/ops/mode.hpp>
 
@@ -138,5 +139,7 @@ private:
 
     std::shared_ptr<State> state_ = std::make_shared<State>();
 };
+
+ESPALIER_COMPILED_CLASS(Module);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/nn/module.hpp>
 #include <espalier/ops/place.hpp>
 
@@ -33,5 +34,7 @@ private:
     Index stride_;
     std::shared_ptr<JoinState<T>> state_;
 };
+
+ESPALIER_COMPILED_CLASS(PaddedShortcut);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/ops/math.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -24,5 +25,9 @@ template <class T> Var<T> tanh(const Var<T>& x) {
         "tanh", x, ChannelRule::same(), detail::Keeps::y, [](T v) { return std::tanh(v); },
         [](T y, T g) { return (1 - y * y) * g; });
 }
+
+ESPALIER_COMPILED_FUNCTION(relu);
+ESPALIER_COMPILED_FUNCTION(sigmoid);
+ESPALIER_COMPILED_FUNCTION(tanh);
 
 } // namespace espalier::inline ESPALIER_BACKEND

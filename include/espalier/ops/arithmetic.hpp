@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/ops/reduce.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -117,5 +118,9 @@ template <class T> Var<T> operator*(const Var<T>& a, const Var<T>& b) { return m
 template <class T> Var<T> operator*(const Var<T>& x, double factor) { return scale(x, factor); }
 template <class T> Var<T> operator*(double factor, const Var<T>& x) { return scale(x, factor); }
 template <class T> Var<T> operator-(const Var<T>& x) { return scale(x, -1); }
+
+ESPALIER_COMPILED_FUNCTION(detail::add_signed);
+ESPALIER_COMPILED_FUNCTION(mul);
+ESPALIER_COMPILED_FUNCTION(scale);
 
 } // namespace espalier::inline ESPALIER_BACKEND

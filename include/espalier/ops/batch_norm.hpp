@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/ops/batch_norm.cpu.hpp>
 #include <espalier/ops/mode.hpp>
 
@@ -100,5 +101,7 @@ Var<T> batch_norm(const Var<T>& x, const Var<T>& gamma, const Var<T>& beta, Var<
                       .ride(4, 0, ChannelRole::variance),
                   backward);
 }
+
+ESPALIER_COMPILED_FUNCTION(batch_norm);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/column_sum.hpp>
 #include <espalier/ops/conv2d.cpu.hpp>
 #include <espalier/ops/conv2d_depthwise.cpu.hpp>
@@ -161,5 +162,9 @@ template <class T> Var<T> conv2d(const Var<T>& x, const Var<T>& w, const Var<T>&
 template <class T> Var<T> conv2d(const Var<T>& x, const Var<T>& w, const Conv2dOptions& options) {
     return conv2d(x, w, Var<T>(), options);
 }
+
+ESPALIER_COMPILED_FUNCTION(detail::conv2d_forward);
+ESPALIER_COMPILED_FUNCTION(detail::conv2d_data_gradient);
+ESPALIER_COMPILED_FUNCTION(detail::conv2d_weight_gradient);
 
 } // namespace espalier::inline ESPALIER_BACKEND

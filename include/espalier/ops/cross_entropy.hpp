@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/ops/reduce.hpp>
 #include <espalier/ops/softmax.hpp>
 
@@ -99,5 +100,7 @@ template <class T> Index correct(const Tensor<T>& logits, const Tensor<Index>& l
     }
     return count;
 }
+
+ESPALIER_COMPILED_FUNCTION(cross_entropy);
 
 } // namespace espalier::inline ESPALIER_BACKEND

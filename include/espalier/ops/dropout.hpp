@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/core/random.hpp>
 #include <espalier/cpu/elementwise.hpp>
 
@@ -40,5 +41,7 @@ template <class T> Var<T> dropout(const Var<T>& x, double probability, const Ran
     return record<T>("dropout", masked(x.value()), {x}, ChannelRule::same(),
                      [masked](const Tensor<T>& dy, const Inputs<T>& input) { input[0].add_grad(masked(dy)); });
 }
+
+ESPALIER_COMPILED_FUNCTION(dropout);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/lanes.hpp>
 #include <espalier/ops/flow_options.hpp>
 #include <espalier/tensor/tensor.hpp>
@@ -154,4 +155,7 @@ void feature_flow(Cpu, const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, FlowN
 }
 
 } // namespace kernels
+
+ESPALIER_COMPILED_FUNCTION(kernels::feature_flow);
+
 } // namespace espalier::inline ESPALIER_BACKEND

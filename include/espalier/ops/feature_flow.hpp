@@ -12,8 +12,8 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// The feature maps x_0, x_1, ... of one stage of a network, all [N,H,W,C] or all [N,C], in the order of the layers.
 template <class T> struct FlowStage {
     std::vector<Var<T>> maps;
-    /// The previous stage's last map, brought to this stage's shape by a shortcut without parameters; undefined where
-    /// there is none.
+    /// The previous stage's last map, brought to this stage's shape by the shortcut around the first block; undefined
+    /// where there is none.
     Var<T> entry;
 };
 /// What a forward pass hands to feature flow regularization.

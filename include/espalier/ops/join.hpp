@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/ops/fused_activation.hpp>
 
 #include <memory>
@@ -52,7 +53,7 @@ void join(Cpu, View<const T, 2> stream, View<const T, 2> branch, const std::vect
     if (activation == Activation::relu)
         join_pixels(stream, branch, kept, constant, [=](Index m, Index C, const T* a, const T* b) {
             T* const to = y.at(m);
-            for (Index c = 0; c < C; ++c) to[c] = a[c] + b[c] > 0 ? a[c] + b[c] : T(0);
+            for (Index c = 0; c < C; ++c) to[c] = a[c] + b[c] < 0 ? T(0) : a[c] + b[c]; // NaN stays NaN
         });
     else
         join_pixels(stream, branch, kept, constant, [=](Index m, Index C, const T* a, const T* b) {
@@ -163,5 +164,7 @@ Var<T> join(const Var<T>& stream, const Var<T>& branch, const std::shared_ptr<Jo
     if (result.needs_grad()) result.node()->join = state;
     return result;
 }
+
+ESPALIER_COMPILED_FUNCTION(join);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/column_sum.hpp>
 #include <espalier/ops/matmul.hpp>
 
@@ -38,5 +39,7 @@ template <class T> Var<T> linear(const Var<T>& x, const Var<T>& w, const Var<T>&
                          if (biased && input[2].needs_grad()) input[2].add_grad(detail::column_sums(dy));
                      });
 }
+
+ESPALIER_COMPILED_FUNCTION(linear);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/elementwise.hpp>
 
 #include <cmath>
@@ -57,5 +58,10 @@ template <class T> Var<T> sqrt(const Var<T>& x) {
         "sqrt", x, ChannelRule::same(), detail::Keeps::y, [](T v) { return std::sqrt(v); },
         [](T y, T g) { return y == 0 ? T(0) : g / (2 * y); });
 }
+
+ESPALIER_COMPILED_FUNCTION(exp);
+ESPALIER_COMPILED_FUNCTION(log);
+ESPALIER_COMPILED_FUNCTION(abs);
+ESPALIER_COMPILED_FUNCTION(sqrt);
 
 } // namespace espalier::inline ESPALIER_BACKEND

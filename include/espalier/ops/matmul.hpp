@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/gemm.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -49,5 +50,8 @@ template <class T> Var<T> matmul(const Var<T>& a, const Var<T>& b) {
                              input[1].add_grad(detail::fast_product(transposed(view<2>(av)), g, dy.device()));
                      });
 }
+
+ESPALIER_COMPILED_FUNCTION(detail::product);
+ESPALIER_COMPILED_FUNCTION(matmul);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/ops/arithmetic.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -32,5 +33,7 @@ template <class T> Var<T> mse(const Var<T>& a, const Var<T>& b) {
                       : ChannelRule::declared().block(0, "mean over channels").block(1, "mean over channels");
     return record<T>("mse", y.reshape({}), {a, b}, rule, backward);
 }
+
+ESPALIER_COMPILED_FUNCTION(mse);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/elementwise.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -40,5 +41,7 @@ Var<T> pad(const Var<T>& x, const std::vector<Index>& before, const std::vector<
     };
     return record<T>("pad", y, {x}, std::move(rule), backward);
 }
+
+ESPALIER_COMPILED_FUNCTION(pad);
 
 } // namespace espalier::inline ESPALIER_BACKEND

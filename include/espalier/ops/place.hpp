@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/ops/join.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -81,5 +82,7 @@ Var<T> place(const Var<T>& x, const std::shared_ptr<JoinState<T>>& state, Index 
     if (result.needs_grad()) result.node()->join = state;
     return result;
 }
+
+ESPALIER_COMPILED_FUNCTION(place);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/ops/reduce.hpp>
 
 #include <limits>
@@ -205,5 +206,10 @@ template <class T> Var<T> global_max_pool(const Var<T>& x) {
            "global_max_pool: expected x [N,H,W,C] with H and W of at least 1, got ", x.shape());
     return detail::max_pool("global_max_pool", x, {x.size(1), x.size(2), 1, 0}, {x.size(0), x.size(3)});
 }
+
+ESPALIER_COMPILED_FUNCTION(max_pool2d);
+ESPALIER_COMPILED_FUNCTION(avg_pool2d);
+ESPALIER_COMPILED_FUNCTION(global_avg_pool);
+ESPALIER_COMPILED_FUNCTION(global_max_pool);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/elementwise.hpp>
 #include <espalier/cpu/reduce.hpp>
 
@@ -172,5 +173,8 @@ template <class T> Var<T> norm(const Var<T>& x, const std::vector<int>& axes, No
 }
 /// Norm of all elements, a scalar.
 template <class T> Var<T> norm(const Var<T>& x, Norm kind) { return norm(x, detail::all_axes(x.shape()), kind); }
+
+ESPALIER_COMPILED_FUNCTION(detail::sum_to);
+ESPALIER_COMPILED_FUNCTION(detail::divided_sum);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -38,5 +39,7 @@ template <class T> Var<T> flatten(const Var<T>& x) {
     expect(x.rank() >= 2, "flatten: expected x [N,...,C], got ", x.shape());
     return reshape(x, {x.size(0), x.shape().product(1, x.rank())});
 }
+
+ESPALIER_COMPILED_FUNCTION(reshape);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/elementwise.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -36,5 +37,7 @@ template <class T> Var<T> slice(const Var<T>& x, int axis, Index begin, Index en
     };
     return record<T>("slice", y, {x}, std::move(rule), backward);
 }
+
+ESPALIER_COMPILED_FUNCTION(slice);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 
 #include <cmath>
 
@@ -62,5 +63,7 @@ template <class T> Var<T> softmax(const Var<T>& x) {
                          input[0].add_grad(std::move(dx));
                      });
 }
+
+ESPALIER_COMPILED_FUNCTION(softmax);
 
 } // namespace espalier::inline ESPALIER_BACKEND

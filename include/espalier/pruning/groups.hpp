@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/pruning/trace.hpp>
 
 #include <algorithm>
@@ -232,4 +233,7 @@ ChannelGraph<typename M::Scalar> channel_graph(M& model, const Shape& image, Joi
 }
 
 } // namespace pruning
+
+ESPALIER_COMPILED_CLASS(pruning::ChannelGraph);
+
 } // namespace espalier::inline ESPALIER_BACKEND

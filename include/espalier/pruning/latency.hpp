@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/pruning/trace.hpp>
 #include <espalier/tensor/random.hpp>
 
@@ -25,23 +26,21 @@ struct LatencyOptions {
     double seconds = 0.5; ///< stop early after this long, but not before three rounds
 };
 
-/// Times `model.forward` on random images [batch,H,W,C].
-template <class M> Latency measure_latency(M& model, const Shape& image, const LatencyOptions& options = {}) {
-    using T = typename M::Scalar;
+namespace pruning::detail {
+
+template <class T> Latency time_forward(const Network<T>& net, const Shape& image, const LatencyOptions& options) {
     expect(options.batch >= 1 && options.rounds >= 3,
            "measure_latency: expected a batch of at least 1 and at least 3 rounds, got ", options.batch, " and ",
            options.rounds);
-    Shape shape{options.batch};
-    for (const Index extent : image) shape.append(extent);
-    const Var<T> x(normal<T>(shape, Random(1, "latency")));
+    const Var<T> x(normal<T>(batch_of(options.batch, image), Random(1, "latency")));
     const NoGrad no_grad;
-    const pruning::detail::ModeScope<T> mode(model, Mode::inference);
+    const ModeScope<T> mode(net.module, Mode::inference);
     std::vector<double> times;
     using Clock = std::chrono::steady_clock;
     const auto begin = Clock::now();
     for (Index round = 0; round <= options.rounds; ++round) {
         const auto start = Clock::now();
-        const Var<T> y = pruning::detail::logits(model.forward(x));
+        const Var<T> y = net.forward(x);
         const auto stop = Clock::now();
         if (round > 0) times.push_back(std::chrono::duration<double, std::milli>(stop - start).count());
         if (times.size() >= 3 && std::chrono::duration<double>(stop - begin).count() > options.seconds) break;
@@ -49,5 +48,14 @@ template <class M> Latency measure_latency(M& model, const Shape& image, const L
     std::sort(times.begin(), times.end());
     return {times[times.size() / 2], times.front(), times.back(), static_cast<Index>(times.size())};
 }
+
+} // namespace pruning::detail
+
+/// Times `model.forward` on random images [batch,H,W,C].
+template <class M> Latency measure_latency(M& model, const Shape& image, const LatencyOptions& options = {}) {
+    return pruning::detail::time_forward(pruning::detail::network(model), image, options);
+}
+
+ESPALIER_COMPILED_FUNCTION(pruning::detail::time_forward);
 
 } // namespace espalier::inline ESPALIER_BACKEND

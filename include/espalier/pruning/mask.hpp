@@ -37,4 +37,5 @@ template <class T> void mask(const ChannelGraph<T>& graph, const Removal<T>& rem
 }
 
 } // namespace pruning::detail
+
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/pruning/cost.hpp>
 #include <espalier/pruning/groups.hpp>
 #include <espalier/pruning/placement.hpp>
@@ -220,4 +221,7 @@ template <class T> Removal<T> removal(const Plan& plan, const ChannelGraph<T>& g
 
 } // namespace detail
 } // namespace pruning
+
+ESPALIER_COMPILED_FUNCTION(pruning::detail::removal);
+
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/pruning/criteria.hpp>
 #include <espalier/pruning/plan.hpp>
 
@@ -167,18 +168,10 @@ template <class T> void check_options(const PlanOptions<T>& o) {
     expect(o.round_to >= 1, "plan: expected round_to of at least 1, got ", o.round_to);
 }
 
-} // namespace detail
-
-/// Ranks the channels of a model for images [H,W,C] and chooses the fewest that reach the target.
-///
-/// Minimum width, maximum ratio and rounding are solved together with the target: where they hold a group back, others
-/// give more. The model is not changed. @throws ShapeError for options out of range; StateError if nothing can be cut,
-/// if the target asks for no cut, or if it can't be met (the text says how close one can come and what is in the way)
-template <class M> Plan plan(M& model, const Shape& image, const PlanOptions<typename M::Scalar>& options) {
-    using T = typename M::Scalar;
-    detail::check_options(options);
-    const ChannelGraph<T> graph(trace(model, image), options.joins);
-    const detail::Planner<T> planner(graph, model, options);
+template <class T> Plan choose(const Network<T>& net, const Shape& image, const PlanOptions<T>& options) {
+    check_options(options);
+    const ChannelGraph<T> graph(trace_image(net, image), options.joins);
+    const Planner<T> planner(graph, net.module, options);
     std::string blocked;
     const Plan most = planner.cut(planner.candidates(), image);
     for (const PlannedGroup& g : most.groups)
@@ -219,5 +212,19 @@ template <class M> Plan plan(M& model, const Shape& image, const PlanOptions<typ
     return planner.cut(low, image);
 }
 
+} // namespace detail
+
+/// Ranks the channels of a model for images [H,W,C] and chooses the fewest that reach the target.
+///
+/// Minimum width, maximum ratio and rounding are solved together with the target: where they hold a group back, others
+/// give more. The model is not changed. @throws ShapeError for options out of range; StateError if nothing can be cut,
+/// if the target asks for no cut, or if it can't be met (the text says how close one can come and what is in the way)
+template <class M> Plan plan(M& model, const Shape& image, const PlanOptions<typename M::Scalar>& options) {
+    return detail::choose(detail::network(model), image, options);
+}
+
 } // namespace pruning
+
+ESPALIER_COMPILED_FUNCTION(pruning::detail::choose);
+
 } // namespace espalier::inline ESPALIER_BACKEND

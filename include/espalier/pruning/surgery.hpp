@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/pruning/certificate.hpp>
 #include <espalier/pruning/cut.hpp>
 #include <espalier/pruning/mask.hpp>
@@ -80,7 +81,8 @@ NewPlacement<T> new_placement(const Placement<T>& p, const ChannelGraph<T>& grap
 }
 
 /// Slices every variable and rewires every join; throws before anything changed.
-template <class M, class T> std::vector<Cut<T>> cut(M& model, const ChannelGraph<T>& graph, const Removal<T>& removal) {
+template <class T>
+std::vector<Cut<T>> cut(const Module<T>& model, const ChannelGraph<T>& graph, const Removal<T>& removal) {
     std::vector<NewPlacement<T>> joins;
     std::set<const JoinState<T>*> rewired; // a module used twice has one join
     for (const Placement<T>& p : placements(graph.trace()))
@@ -120,6 +122,53 @@ template <class M, class T> std::vector<Cut<T>> cut(M& model, const ChannelGraph
     return cuts;
 }
 
+/// `finish(cuts)` is the last step that may fail: what else must shrink with the model.
+template <class T>
+Surgery<T> operate(const Plan& plan, const Network<T>& net,
+                   const std::function<void(const std::vector<Cut<T>>&)>& finish) {
+    const ChannelGraph<T> graph(trace_image(net, plan.image), plan.joins);
+    const Removal<T> removal = detail::removal(plan, graph);
+    expect<StateError>(!removal.empty(), "apply: expected a plan that cuts channels, got one that keeps all");
+
+    Surgery<T> result;
+    Certificate& certificate = result.certificate;
+    certificate.images = 8;
+    const Var<T> images(normal<T>(batch_of(certificate.images, plan.image), Random(2021, "certificate")));
+    const auto logits = [&](Path path) {
+        const NoGrad no_grad;
+        const PathScope scope(path);
+        const ModeScope<T> mode(net.module, Mode::inference);
+        return net.forward(images).value();
+    };
+    for (const auto& node : graph.trace().nodes)
+        if (!node->rule.keeps_zero())
+            certificate.note = join_text(node->op, " moves zero: a cut channel was not silent");
+    const auto unchanged = [](const Var<T>& var) { return var.shape(); };
+    const Cost predicted = cost<T>(graph.trace(), net.module, [&](const Var<T>& var) { return removal.shape_of(var); });
+
+    Snapshot<T> before(net.module);
+    try {
+        mask(graph, removal);
+        const Tensor<T> masked_reference = logits(Path::fixed_order), masked_fast = logits(Path::fast);
+        before.restore();
+        result.cuts = cut(net.module, graph, removal);
+        const Tensor<T> reference = logits(Path::fixed_order), fast = logits(Path::fast);
+        const Cost counted = cost<T>(trace_image(net, plan.image), net.module, unchanged);
+        certificate.reference_path_bit_equal = same_bits(masked_reference, reference);
+        certificate.reference_path_max_error = relative_error(masked_reference, reference);
+        certificate.fast_path_max_relative_error = relative_error(masked_fast, fast);
+        certificate.predicted_macs = predicted.macs;
+        certificate.counted_macs = counted.macs;
+        certificate.counted_parameters = counted.parameters;
+        certificate.predicted_parameters = predicted.parameters;
+        finish(result.cuts);
+    } catch (...) {
+        before.restore();
+        throw;
+    }
+    return result;
+}
+
 } // namespace detail
 
 /// Removes the channels that a plan cuts: parameters, buffers, joins and optimizer state become smaller, and the same
@@ -131,49 +180,12 @@ template <class M, class T> std::vector<Cut<T>> cut(M& model, const ChannelGraph
 template <class M, class... Optimizers>
 Surgery<typename M::Scalar> apply(const Plan& plan, M& model, Optimizers*... optimizers) {
     using T = typename M::Scalar;
-    const ChannelGraph<T> graph(trace(model, plan.image), plan.joins);
-    const detail::Removal<T> removal = detail::removal(plan, graph);
-    expect<StateError>(!removal.empty(), "apply: expected a plan that cuts channels, got one that keeps all");
-
-    Surgery<T> result;
-    Certificate& certificate = result.certificate;
-    certificate.images = 8;
-    Shape batch{certificate.images};
-    for (const Index extent : plan.image) batch.append(extent);
-    const Var<T> images(normal<T>(batch, Random(2021, "certificate")));
-    const auto logits = [&](Path path) {
-        const NoGrad no_grad;
-        const PathScope scope(path);
-        const detail::ModeScope<T> mode(model, Mode::inference);
-        return detail::logits(model.forward(images)).value();
-    };
-    for (const auto& node : graph.trace().nodes)
-        if (!node->rule.keeps_zero())
-            certificate.note = join_text(node->op, " moves zero: a cut channel was not silent");
-    const Cost predicted = cost<T>(graph.trace(), model, [&](const Var<T>& var) { return removal.shape_of(var); });
-
-    detail::Snapshot<T> before(model);
-    try {
-        detail::mask(graph, removal);
-        const Tensor<T> masked_reference = logits(Path::fixed_order), masked_fast = logits(Path::fast);
-        before.restore();
-        result.cuts = detail::cut(model, graph, removal);
-        const Tensor<T> reference = logits(Path::fixed_order), fast = logits(Path::fast);
-        const Cost counted = espalier::cost(model, plan.image);
-        certificate.reference_path_bit_equal = detail::same_bits(masked_reference, reference);
-        certificate.reference_path_max_error = detail::relative_error(masked_reference, reference);
-        certificate.fast_path_max_relative_error = detail::relative_error(masked_fast, fast);
-        certificate.predicted_macs = predicted.macs;
-        certificate.counted_macs = counted.macs;
-        certificate.counted_parameters = counted.parameters;
-        certificate.predicted_parameters = predicted.parameters;
-        (optimizers->apply(result.cuts), ...);
-    } catch (...) {
-        before.restore();
-        throw;
-    }
-    return result;
+    return detail::operate<T>(plan, detail::network(model),
+                              [&](const std::vector<Cut<T>>& cuts) { (optimizers->apply(cuts), ...); });
 }
 
 } // namespace pruning
+
+ESPALIER_COMPILED_FUNCTION(pruning::detail::operate);
+
 } // namespace espalier::inline ESPALIER_BACKEND

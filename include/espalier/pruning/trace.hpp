@@ -1,7 +1,9 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/nn/module.hpp>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -23,6 +25,17 @@ namespace detail {
 template <class T> const Var<T>& logits(const Var<T>& output) { return output; }
 template <class O> const auto& logits(const O& output) { return output.logits; }
 
+/// A model seen as what all of pruning needs of it, so that pruning is compiled once a scalar type and not once a
+/// model. The model outlives it.
+template <class T> struct Network {
+    Module<T>& module;
+    std::function<Var<T>(const Var<T>&)> forward; ///< images [N,H,W,C] to logits [N,K]
+};
+/// Of any model whose `forward` returns a `Var` or something with a member `logits`.
+template <class M> Network<typename M::Scalar> network(M& model) {
+    return {model, [&model](const auto& x) { return logits(model.forward(x)); }};
+}
+
 /// Sets a module's mode and restores it at the end of the scope.
 template <class T> class ModeScope {
 public:
@@ -36,30 +49,44 @@ private:
     Mode previous_;
 };
 
+/// Shape [N,H,W,C] of `count` images [H,W,C].
+inline Shape batch_of(Index count, const Shape& image) {
+    Shape batch{count};
+    for (const Index extent : image) batch.append(extent);
+    return batch;
+}
+
+template <class T> Trace<T> trace_batch(const Network<T>& net, const Tensor<T>& x) {
+    const ModeScope<T> scope(net.module, Mode::inference);
+    const Var<T> input = parameter(x); // wanting a gradient, so that ops before the first parameter are recorded too
+    Trace<T> trace;
+    trace.output = net.forward(input);
+    trace.input = input.node();
+    trace.nodes = topological_order(trace.output.node());
+    for (const auto& list : {net.module.parameters(), net.module.buffers()})
+        for (const auto& named : list) trace.variables.emplace(named.var.node().get(), named);
+    return trace;
+}
+template <class T> Trace<T> trace_image(const Network<T>& net, const Shape& image) {
+    return trace_batch(net, Tensor<T>::zeros(batch_of(1, image)));
+}
+
 } // namespace detail
 
 /// Runs `model.forward` on x [N,H,W,C] in inference mode and keeps the graph.
 ///
 /// `forward` may return a `Var` or anything with a member `logits`. The model is unchanged afterwards.
 template <class M> Trace<typename M::Scalar> trace(M& model, const Tensor<typename M::Scalar>& x) {
-    using T = typename M::Scalar;
-    const detail::ModeScope<T> scope(model, Mode::inference);
-    const Var<T> input = parameter(x); // wanting a gradient, so that ops before the first parameter are recorded too
-    Trace<T> trace;
-    trace.output = detail::logits(model.forward(input));
-    trace.input = input.node();
-    trace.nodes = topological_order(trace.output.node());
-    for (const auto& list : {model.parameters(), model.buffers()})
-        for (const auto& named : list) trace.variables.emplace(named.var.node().get(), named);
-    return trace;
+    return detail::trace_batch(detail::network(model), x);
 }
 
 /// As above for one image of the given shape [H,W,C], all zero: enough for groups and cost.
 template <class M> Trace<typename M::Scalar> trace(M& model, const Shape& image) {
-    Shape batch{1};
-    for (const Index extent : image) batch.append(extent);
-    return trace(model, Tensor<typename M::Scalar>::zeros(batch));
+    return detail::trace_image(detail::network(model), image);
 }
 
 } // namespace pruning
+
+ESPALIER_COMPILED_FUNCTION(pruning::detail::trace_batch);
+
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/nn/module.hpp>
 
 #include <algorithm>
@@ -90,5 +91,7 @@ inline double share_below(const std::vector<FilterNorms>& layers, double thresho
     }
     return all == 0 ? 0 : static_cast<double>(below) / static_cast<double>(all);
 }
+
+ESPALIER_COMPILED_FUNCTION(filter_norms);
 
 } // namespace espalier::inline ESPALIER_BACKEND

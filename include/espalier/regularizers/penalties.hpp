@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/nn/module.hpp>
 #include <espalier/ops/arithmetic.hpp>
 
@@ -67,5 +68,8 @@ template <class T> Var<T> group_lasso(const Module<T>& model, GroupWeight weight
     }
     return total;
 }
+
+ESPALIER_COMPILED_FUNCTION(detail::sum_of_norms);
+ESPALIER_COMPILED_FUNCTION(group_lasso);
 
 } // namespace espalier::inline ESPALIER_BACKEND

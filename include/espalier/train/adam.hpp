@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/train/optimizer.hpp>
 
 #include <cmath>
@@ -73,5 +74,7 @@ protected:
 private:
     AdamOptions options_;
 };
+
+ESPALIER_COMPILED_CLASS(Adam);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/core/random.hpp>
 #include <espalier/io/module_state.hpp>
 #include <espalier/io/safetensors.hpp>
@@ -164,5 +165,7 @@ template <class T> void restore(const Checkpoint& checkpoint, const models::Mode
         throw;
     }
 }
+
+ESPALIER_COMPILED_FUNCTION(save_checkpoint);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/core/parallel.hpp>
 #include <espalier/io/tensor_file.hpp>
 #include <espalier/nn/module.hpp>
@@ -154,5 +155,7 @@ private:
     double learning_rate_ = 0;
     Index steps_ = 0;
 };
+
+ESPALIER_COMPILED_CLASS(Optimizer);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/train/optimizer.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -78,5 +79,7 @@ protected:
 private:
     SgdOptions options_;
 };
+
+ESPALIER_COMPILED_CLASS(Sgd);
 
 } // namespace espalier::inline ESPALIER_BACKEND

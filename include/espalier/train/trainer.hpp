@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/ops/arithmetic.hpp>
 #include <espalier/train/evaluate.hpp>
 #include <espalier/train/optimizer.hpp>
@@ -152,5 +153,7 @@ private:
     std::chrono::steady_clock::time_point start_;
     Index images_ = 0, first_step_ = 0; // of this run
 };
+
+ESPALIER_COMPILED_CLASS(Trainer);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,0 +1,35 @@
+# espalier_compiled: what headers name by ESPALIER_COMPILED_FUNCTION and ESPALIER_COMPILED_CLASS (core/compiled.hpp),
+# compiled once. Every source has a few headers of one layer, and only declares what the sources before it define.
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${headers}) # the names are read when configuring
+set(declared)
+set(sources)
+foreach(layer IN ITEMS cpu autograd ops nn models regularizers pruning data io train)
+  set(here)
+  foreach(header IN LISTS headers)
+    file(STRINGS ${header} names REGEX "^ESPALIER_COMPILED_")
+    if(names AND header MATCHES "include/(espalier/${layer}/.*)")
+      list(APPEND here "#include <${CMAKE_MATCH_1}>")
+    endif()
+  endforeach()
+  list(LENGTH here last)
+  math(EXPR last "${last} - 1")
+  foreach(first RANGE 0 ${last} 6)
+    list(SUBLIST here ${first} 6 defined)
+    list(JOIN declared "\n" before)
+    list(JOIN defined "\n" now)
+    set(source ${PROJECT_BINARY_DIR}/compiled/${layer}${first}.cpp)
+    file(CONFIGURE OUTPUT ${source} @ONLY CONTENT "#define ESPALIER_COMPILED extern
+@before@
+#undef ESPALIER_COMPILED
+#define ESPALIER_COMPILED
+@now@
+")
+    list(APPEND sources ${source})
+    list(APPEND declared ${defined})
+  endforeach()
+endforeach()
+
+add_library(espalier_compiled STATIC EXCLUDE_FROM_ALL ${sources})
+add_library(espalier::compiled ALIAS espalier_compiled)
+target_link_libraries(espalier_compiled PUBLIC espalier)
+target_compile_definitions(espalier_compiled INTERFACE ESPALIER_COMPILED=extern)
