@@ -88,6 +88,7 @@ def bad_input(work):
         check(done.returncode == 0 and "--data" in done.stdout, f"{program} --help", done)
         fails(f"{program}: no data", ["expected", "got"], program, *train, "--data", f"{work}/nowhere")
     check(run("fashion_mnist", "trian").returncode > 0, "a verb that is not there")
+    check(run("fashion_mnist", "train", "plan").returncode > 0, "two verbs")
     check(run("fashion_mnist", "train", "--epochs", "many").returncode > 0, "a flag that is no number")
     fails("no checkpoint", ["dense.safetensors"], "fashion_mnist", "eval", "--out", f"{work}/empty")
     fails("a model that is not there", ["resnet21"], "fashion_mnist", *train, "--model", "resnet21")

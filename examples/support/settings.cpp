@@ -102,6 +102,7 @@ std::optional<int> parse(const Experiment& experiment, int argc, char** argv, Se
     settings = experiment.recipe;
     if (argc > 1 && std::string(argv[1]) == "demo") settings = experiment.demonstration;
     CLI::App app(experiment.summary + "\nThe data: " + experiment.published, experiment.name);
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast); // scripts append to a common line
     app.get_formatter()->column_width(36);
     app.footer(
         "Verbs work in --out: train writes dense.safetensors, plan plan.json, prune pruned.safetensors, finetune "
