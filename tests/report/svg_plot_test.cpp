@@ -24,8 +24,9 @@ TEST_CASE("svg_plot: lines have axes with round ticks, labels and a legend") {
         CHECK_MESSAGE(has(svg, text), text);
     CHECK_FALSE(has(svg, "000000")); // 0.3 is not printed as 0.30000000000000004
     CHECK(count(svg, "stroke-linejoin") == 2);
-    CHECK(has(svg, "M70 "));  // x = 0 is at the left margin ...
-    CHECK(has(svg, "L620 ")); // ... and x = 100 at the right one
+    CHECK(std::stod(svg.substr(svg.find("M70 ") + 4)) > 40 + 2 * 18); // below the title and two rows of legend
+    CHECK(has(svg, "M70 "));                                          // x = 0 is at the left margin ...
+    CHECK(has(svg, "L620 "));                                         // ... and x = 100 at the right one
 }
 
 TEST_CASE("svg_plot: points that are not finite leave a gap and never reach the file") {

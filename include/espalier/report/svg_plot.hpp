@@ -81,7 +81,9 @@ inline std::string svg_plot(const std::vector<Series>& series, const PlotOptions
             y0 = std::min(y0, s.y[i]), y1 = std::max(y1, s.y[i]);
         }
     }
-    const double left = 70, right = options.width - 20, top = 40, bottom = options.height - 55;
+    const auto listed = std::count_if(series.begin(), series.end(), [](const Series& s) { return !s.name.empty(); });
+    const double legend = 40, left = 70, right = options.width - 20, bottom = options.height - 55;
+    const double top = legend + 18 * static_cast<double>(listed); // the legend has its own rows, where no line runs
     const detail::Axis y(y0, y1, bottom, top);
     detail::Axis x(x0, x1, left, right);
     if (bars) x.low = (std::isfinite(x0) ? x0 : 0) - 0.5, x.high = (std::isfinite(x1) ? x1 : 0) + 0.5, x.step = 1;
@@ -134,13 +136,12 @@ inline std::string svg_plot(const std::vector<Series>& series, const PlotOptions
     svg += detail::svg_text(options.width / 2.0, 20, "middle", options.title, " font-size=\"15\"");
     svg += detail::svg_text((left + right) / 2, options.height - 12, "middle", options.x_label);
     svg += detail::svg_text(-(top + bottom) / 2, 16, "middle", options.y_label, " transform=\"rotate(-90)\"");
-    double row = top + 14;
+    double row = legend + 8;
     for (std::size_t s = 0; s < series.size(); ++s) {
         if (series[s].name.empty()) continue;
         svg += join_text("<rect x=\"", detail::px(right - 14), "\" y=\"", detail::px(row - 10),
                          "\" width=\"12\" height=\"12\" fill=\"", colour(s), "\"/>\n");
-        svg += detail::svg_text(right - 20, row, "end", series[s].name,
-                                " stroke=\"white\" stroke-width=\"3\" paint-order=\"stroke\"");
+        svg += detail::svg_text(right - 20, row, "end", series[s].name);
         row += 18;
     }
     return svg + "</svg>\n";
