@@ -1,6 +1,7 @@
 #include "experiment.hpp"
 
 #include "network.hpp"
+#include "planning.hpp"
 #include "record.hpp"
 
 #include <espalier/core/parallel.hpp>
@@ -81,7 +82,7 @@ public:
     }
     void plan() {
         const auto [net, shape] = open(path("dense.safetensors"));
-        const pruning::Plan plan = make_plan(*net, shape);
+        const pruning::Plan plan = plan_of(*net, shape);
         std::cout << to_text(plan);
         const std::string file = s_.plan_file.empty() ? path("plan.json") : s_.plan_file;
         save_plan(plan, file);
@@ -95,7 +96,7 @@ public:
         expect(!target || s_.plan_file.empty(), "prune: expected a plan or a target, got both --plan ", s_.plan_file,
                " and a target");
         const bool planned = !target && (!s_.plan_file.empty() || std::filesystem::exists(file));
-        const pruning::Plan plan = planned ? load_plan(file) : make_plan(*net, shape);
+        const pruning::Plan plan = planned ? load_plan(file) : plan_of(*net, shape);
         if (!planned) save_plan(plan, file);
         if (s_.from.empty()) record_.continue_from(path("record.json"), "pruned");
         cut(*net, plan);
@@ -141,7 +142,7 @@ public:
         say("training " + s_.model + " (" + to_text(cost(*net, image())) + ") with feature flow regularization");
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
-        const pruning::Plan plan = make_plan(*net, image());
+        const pruning::Plan plan = plan_of(*net, image());
         save_plan(plan, path("plan.json"));
         std::cout << to_text(plan);
         cut(*net, plan);
@@ -322,28 +323,12 @@ private:
         }
     }
 
-    pruning::Plan make_plan(models::Model<T>& net, const Shape& shape) {
-        const auto options = [&](pruning::Criterion<T> criterion) {
-            return pruning::PlanOptions<T>{.criterion = std::move(criterion),
-                                           .keep_channels = s_.keep_channels,
-                                           .keep_parameters = s_.keep_parameters,
-                                           .keep_macs = s_.keep_macs,
-                                           .threshold = s_.threshold,
-                                           .ranking = s_.ranking,
-                                           .normalization = s_.normalization,
-                                           .joins = s_.joins,
-                                           .minimum_width = s_.minimum_width,
-                                           .maximum_ratio = s_.maximum_ratio,
-                                           .round_to = s_.round_to};
-        };
-        if (s_.criterion == "l1") return pruning::plan(net, shape, options(FilterNorm{1}));
-        if (s_.criterion == "l2") return pruning::plan(net, shape, options(FilterNorm{2}));
-        if (s_.criterion == "batch-norm") return pruning::plan(net, shape, options(BatchNormScale{}));
-        if (s_.criterion == "random") return pruning::plan(net, shape, options(RandomScore{s_.seed}));
-        if (s_.criterion == "folded") return pruning::plan(net, shape, options(FoldedNorm{}));
-        if (train_.size() == 0) load_data();
-        auto epoch = train_loader(false).epoch(0);
-        return pruning::plan(net, shape, options(ActivationPeak{net, epoch.begin()->images}));
+    pruning::Plan plan_of(models::Model<T>& net, const Shape& shape) {
+        return make_plan(net, shape, s_, [&] {
+            if (train_.size() == 0) load_data();
+            auto epoch = train_loader(false).epoch(0);
+            return epoch.begin()->images;
+        });
     }
     void cut(models::Model<T>& net, const pruning::Plan& plan) {
         record_.certificate = pruning::apply(plan, net).certificate;
