@@ -1,3 +1,5 @@
+// Above 400 lines because it is one list: each way in which channels can be coupled, cut and compared with the masked
+// network.
 #include "networks.hpp"
 
 #include <espalier/models/resnet.hpp>
