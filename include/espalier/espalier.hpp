@@ -101,8 +101,12 @@
 #include <espalier/data/synthetic.hpp>
 
 #include <espalier/io/atomic_file.hpp>
+#include <espalier/io/foreign_state.hpp>
 #include <espalier/io/module_state.hpp>
+#include <espalier/io/name_map.hpp>
+#include <espalier/io/npy.hpp>
 #include <espalier/io/tensor_file.hpp>
+#include <espalier/io/torchvision.hpp>
 
 #include <espalier/train/adam.hpp>
 #include <espalier/train/csv_log.hpp>
