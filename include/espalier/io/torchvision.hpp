@@ -37,7 +37,8 @@ inline NameMap vgg_bn(Index depth) {
             map.batch_norm(join_text("features.", layer + 1), join_text(stage, ".bn", i), convolution + ".bias");
         }
     map.linear("classifier.0", "hidden1", 7 * 7);
-    return map.linear("classifier.3", "hidden2").linear("classifier.6", "linear");
+    map.linear("classifier.3", "hidden2").linear("classifier.6", "linear");
+    return map.keep("dropout*.calls"); // where ours stands in its random numbers
 }
 
 } // namespace torchvision
