@@ -124,9 +124,9 @@ TEST_CASE("ema: after surgery the averages are those of a network that had been 
         ema.swap();
         of_small.swap();
         for (const auto& list : {net.parameters(), net.buffers()})
-            for (const auto& [name, var] : list)
-                if (!name.ends_with("constant")) // made anew: its average starts at its value
-                    CHECK_MESSAGE(same_bits(var.value(), small.find(name).value()), name);
+            for (const auto& of : list)
+                if (!of.name.ends_with("constant")) // made anew: its average starts at its value
+                    CHECK_MESSAGE(same_bits(of.var.value(), small.find(of.name).value()), of.name);
     }
 }
 

@@ -19,7 +19,8 @@ namespace detail {
 
 /// Replaces the gradient g of each parameter that has one by f(g), element by element.
 template <class T, class F> void map_gradients(const std::vector<NamedVar<T>>& parameters, const F& f) {
-    for (auto [name, var] : parameters) {
+    for (const NamedVar<T>& parameter : parameters) {
+        Var<T> var = parameter.var;
         if (!var.grad().defined()) continue;
         Tensor<T> g = empty_like(var.grad());
         dispatch(var.device(), [&](auto on) { kernels::elementwise(on, f, mutable_strided(g), strided(var.grad())); });
