@@ -34,6 +34,7 @@
 #include <espalier/autograd/var.hpp>
 
 #include <espalier/ops/activation.hpp>
+#include <espalier/ops/adaptive_pool.hpp>
 #include <espalier/ops/arithmetic.hpp>
 #include <espalier/ops/batch_norm.hpp>
 #include <espalier/ops/concat.hpp>
@@ -67,11 +68,15 @@
 #include <espalier/nn/module.hpp>
 #include <espalier/nn/padded_shortcut.hpp>
 
+#include <espalier/models/cnn.hpp>
 #include <espalier/models/create.hpp>
 #include <espalier/models/lenet.hpp>
 #include <espalier/models/model.hpp>
+#include <espalier/models/residual_block.hpp>
+#include <espalier/models/residual_stage.hpp>
 #include <espalier/models/resnet.hpp>
 #include <espalier/models/vgg.hpp>
+#include <espalier/models/wide_resnet.hpp>
 
 #include <espalier/regularizers/feature_flow.hpp>
 #include <espalier/regularizers/gauges.hpp>
@@ -101,8 +106,12 @@
 #include <espalier/data/synthetic.hpp>
 
 #include <espalier/io/atomic_file.hpp>
+#include <espalier/io/foreign_state.hpp>
 #include <espalier/io/module_state.hpp>
+#include <espalier/io/name_map.hpp>
+#include <espalier/io/npy.hpp>
 #include <espalier/io/tensor_file.hpp>
+#include <espalier/io/torchvision.hpp>
 
 #include <espalier/train/adam.hpp>
 #include <espalier/train/clip.hpp>

@@ -32,7 +32,7 @@ template <class T> class Net : public models::Model<T> {
 public:
     explicit Net(const models::Options& options)
         : models::Model<T>("test net", options),
-          block_(this->child("block", models::BasicBlock<T>(3, 4, 2, models::Shortcut::padded))),
+          block_(this->child("block", models::ResidualBlock<T>(3, 4, 2, models::Shortcut::padded))),
           dropout_(this->child("dropout", Dropout<T>(0.3))),
           linear_(this->child("linear", Linear<T>({.in = 4, .out = options.classes}))) {
         initialize(*this, Init::he(), options.seed);
@@ -42,7 +42,7 @@ public:
     }
 
 private:
-    models::BasicBlock<T> block_;
+    models::ResidualBlock<T> block_;
     Dropout<T> dropout_;
     Linear<T> linear_;
 };
