@@ -116,7 +116,9 @@
 #include <espalier/io/torchvision.hpp>
 
 #include <espalier/train/adam.hpp>
+#include <espalier/train/clip.hpp>
 #include <espalier/train/csv_log.hpp>
+#include <espalier/train/ema.hpp>
 #include <espalier/train/evaluate.hpp>
 #include <espalier/train/optimizer.hpp>
 #include <espalier/train/progress.hpp>
