@@ -27,6 +27,7 @@
 #include <espalier/cpu/reduce.hpp>
 #include <espalier/cpu/workers.hpp>
 
+#include <espalier/autograd/attributes.hpp>
 #include <espalier/autograd/backward.hpp>
 #include <espalier/autograd/channels.hpp>
 #include <espalier/autograd/gradient_check.hpp>
@@ -101,6 +102,7 @@
 #include <espalier/data/synthetic.hpp>
 
 #include <espalier/io/atomic_file.hpp>
+#include <espalier/io/export_graph.hpp>
 #include <espalier/io/module_state.hpp>
 #include <espalier/io/tensor_file.hpp>
 
