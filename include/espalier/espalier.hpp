@@ -102,7 +102,13 @@
 #include <espalier/data/synthetic.hpp>
 
 #include <espalier/io/atomic_file.hpp>
+#include <espalier/io/buffer_plan.hpp>
+#include <espalier/io/c_export.hpp>
+#include <espalier/io/c_kernels.hpp>
+#include <espalier/io/c_text.hpp>
+#include <espalier/io/c_writer.hpp>
 #include <espalier/io/export_graph.hpp>
+#include <espalier/io/fold_batch_norm.hpp>
 #include <espalier/io/module_state.hpp>
 #include <espalier/io/tensor_file.hpp>
 
