@@ -27,6 +27,7 @@
 #include <espalier/cpu/reduce.hpp>
 #include <espalier/cpu/workers.hpp>
 
+#include <espalier/autograd/attributes.hpp>
 #include <espalier/autograd/backward.hpp>
 #include <espalier/autograd/channels.hpp>
 #include <espalier/autograd/gradient_check.hpp>
@@ -107,7 +108,14 @@
 #include <espalier/data/prefetch.hpp>
 #include <espalier/data/synthetic.hpp>
 
+#include <espalier/io/buffer_plan.hpp>
+#include <espalier/io/c_export.hpp>
+#include <espalier/io/c_kernels.hpp>
+#include <espalier/io/c_text.hpp>
+#include <espalier/io/c_writer.hpp>
 #include <espalier/io/example.hpp>
+#include <espalier/io/export_graph.hpp>
+#include <espalier/io/fold_batch_norm.hpp>
 #include <espalier/io/foreign_state.hpp>
 #include <espalier/io/module_state.hpp>
 #include <espalier/io/name_map.hpp>

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/autograd/attributes.hpp>
 #include <espalier/autograd/channels.hpp>
 #include <espalier/core/compiled.hpp>
 #include <espalier/cpu/accumulate.hpp>
@@ -59,6 +60,7 @@ public:
     std::vector<std::shared_ptr<Node>> inputs;
     Backward backward;
     ChannelRule rule;
+    Attributes attributes;
     std::shared_ptr<JoinState<T>> join; ///< the indexed join that recorded this node, if it was one
 
 private:
