@@ -13,15 +13,15 @@ enum class Flip { none, horizontal };
 
 /// Random changes of training images; the default is none.
 struct Augment {
-    Index crop = 0; ///< pixels of padding on each side, of which a window of the image's own size is cut
-    Flip flip = Flip::none;
+    Index crop = 0;         ///< pixels of padding on each side, of which a window of the image's own size is cut
+    Flip flip = Flip::none; ///< with probability 1/2
 };
 
 /// Where the window of one image lies: pixel (h, w) of it is pixel (h + top, w + left) of the image; then it is
 /// flipped.
 struct Placement {
-    Index top = 0, left = 0;
-    Flip flip = Flip::none;
+    Index top = 0, left = 0; ///< in pixels; negative: the window begins in the padding
+    Flip flip = Flip::none;  ///< after the window was cut
 };
 
 /// The placement of sample `i` of an epoch; `epoch` is the random stream of that epoch.

@@ -19,6 +19,8 @@ namespace models {
 /// y = relu(shortcut(x) + bn2(conv2(relu(bn1(conv1(x)))))).
 template <class T> class BasicBlock : public Module<T> {
 public:
+    /// A block from `in` to `out` channels; another width or stride takes the `shortcut`, else the stream passes as it
+    /// is.
     BasicBlock(Index in, Index out, Index stride, Shortcut shortcut)
         : conv1_(this->child("conv1", convolution(in, out, 3, stride))), bn1_(this->child("bn1", norm(out))),
           conv2_(this->child("conv2", convolution(out, out, 3, 1))), bn2_(this->child("bn2", norm(out))),
@@ -32,9 +34,13 @@ public:
         }
     }
 
+    /// The block's output, and what it was joined from, for the flow.
     struct Result {
-        Var<T> y, stream, branch; ///< stream: the shortcut of x, x itself for an identity; branch: before the join
+        Var<T> y;      ///< behind the relu
+        Var<T> stream; ///< the shortcut of x; x itself for an identity
+        Var<T> branch; ///< before the join
     };
+    /// x [N,H,W,in] -> y [N,P,Q,out] with P = ceil(H / stride).
     Result forward(const Var<T>& x) const {
         const Var<T> inner = bn1_.forward(conv1_.forward(x), Activation::relu);
         const Var<T> branch = bn2_.forward(conv2_.forward(inner));
@@ -44,6 +50,8 @@ public:
         return {join_.forward(stream, branch, Activation::relu), stream, branch};
     }
 
+    /// The layers of these networks: convolutions without bias, padded to keep the size, and batch norms behind them.
+    /// @{
     static Conv2d<T> convolution(Index in, Index out, Index size, Index stride) {
         return Conv2d<T>({.in = in,
                           .out = out,
@@ -54,6 +62,7 @@ public:
                           .init = Init::he()});
     }
     static BatchNorm<T> norm(Index channels) { return BatchNorm<T>({.channels = channels}); }
+    /// @}
 
 private:
     Conv2d<T> conv1_;

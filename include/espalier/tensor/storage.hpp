@@ -77,6 +77,7 @@ public:
         const std::lock_guard lock(mutex_);
         return peak_;
     }
+    /// Makes what is in use now the largest.
     void reset_peak() {
         const std::lock_guard lock(mutex_);
         peak_ = in_use_;
@@ -87,7 +88,7 @@ public:
         return cached_;
     }
 
-    static constexpr std::size_t alignment = 64;
+    static constexpr std::size_t alignment = 64; ///< bytes: of a cache line, and of the widest vector
 
 private:
     // Sizes are rounded to eighths of a power of two: at most an eighth is lost, and nearby sizes share blocks.
@@ -105,6 +106,7 @@ private:
 /// Memory of one or more tensors of T that share it.
 template <class T> class Storage {
 public:
+    /// Takes memory for `count` elements from the pool; it is not initialised.
     explicit Storage(Index count)
         : bytes_(static_cast<std::size_t>(count) * sizeof(T)),
           data_(static_cast<T*>(MemoryPool::instance().take(bytes_))) {}
@@ -112,6 +114,7 @@ public:
     Storage(const Storage&) = delete;
     Storage& operator=(const Storage&) = delete;
 
+    /// The first element; null for none.
     T* data() const { return data_; }
 
 private:
