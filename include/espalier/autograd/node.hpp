@@ -20,7 +20,9 @@ template <class T> struct JoinState; // ops/join.hpp
 /// What a backward function sees of the op's inputs: whether each needs a gradient, and where to put it.
 template <class T> class Inputs {
 public:
+    /// The inputs that were given to `record`, which outlive this.
     explicit Inputs(const std::vector<std::shared_ptr<Node<T>>>& nodes) : nodes_(nodes) {}
+    /// Input i, in the order given to `record`: ask it `needs_grad()`, hand it `add_grad(dx)`.
     Node<T>& operator[](std::size_t i) const { return *nodes_[i]; }
 
 private:
@@ -32,8 +34,10 @@ private:
 /// A node does not hold the value: an activation lives as long as somebody uses it or a backward function captured it.
 template <class T> class Node {
 public:
+    /// Sends the gradient dy [shape of the value] to the inputs that need one.
     using Backward = std::function<void(const Tensor<T>& dy, const Inputs<T>& input)>;
 
+    /// A leaf; `record` makes it the result of an op.
     Node(const Shape& shape_of_value, bool wants_grad) : shape(shape_of_value), wants_grad_(wants_grad) {}
     Node(const Node&) = delete;
     Node& operator=(const Node&) = delete;
@@ -41,9 +45,13 @@ public:
     // A chain of many thousand nodes must not be destroyed by as many nested destructor calls.
     ~Node();
 
+    /// Whether a parameter is among the things it was made from.
     bool needs_grad() const { return wants_grad_; }
+    /// Whether no op made it: a parameter, an input or a constant.
     bool is_leaf() const { return inputs.empty(); }
+    /// What `add_grad` has added up; undefined before the first.
     const Tensor<T>& grad() const { return grad_; }
+    /// Forgets the gradient, and its memory with it.
     void clear_grad() { grad_ = {}; }
 
     /// Adds g to the gradient; a value used twice gets the sum. @throws ShapeError if g has not the value's shape
@@ -53,15 +61,16 @@ public:
         else
             add(g, false);
     }
+    /// As above; g's memory is taken over where that is possible.
     void add_grad(Tensor<T>&& g) { add(g, true); }
 
-    const char* op = "leaf";
-    Shape shape;
-    std::vector<std::shared_ptr<Node>> inputs;
-    Backward backward;
-    ChannelRule rule;
-    Attributes attributes;
-    std::shared_ptr<JoinState<T>> join; ///< the indexed join that recorded this node, if it was one
+    const char* op = "leaf";                   ///< name of the op that made it
+    Shape shape;                               ///< of the value
+    std::vector<std::shared_ptr<Node>> inputs; ///< in the order of the op's operands; none for a leaf
+    Backward backward;                         ///< empty for a leaf
+    ChannelRule rule;                          ///< how channels pass from the inputs to the value
+    Attributes attributes;                     ///< what the op was told beside its operands
+    std::shared_ptr<JoinState<T>> join;        ///< the indexed join that recorded this node, if it was one
 
 private:
     void add(const Tensor<T>& g, bool ours);

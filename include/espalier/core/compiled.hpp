@@ -1,5 +1,7 @@
 #pragma once
 
+#include <espalier/core/config.hpp>
+
 // What `espalier::compiled` holds. The library is headers only; compiling the same code into every object is what makes
 // programs slow to build. So a header ends with the names of its expensive templates,
 //
@@ -14,6 +16,14 @@
 // A program that links `espalier::compiled` has ESPALIER_COMPILED=1: it only declares those templates, for float and
 // double, and does not see those bodies, nor what they alone include. In the library itself ESPALIER_COMPILED is 2, and
 // all of it is defined. Headers alone, it is 0: the names say nothing, and the bodies are inline.
+
+// An installed library comes with the instruction set and threading it was built for, so that another choice is one
+// clear error here and not a page of undefined references when linking.
+#ifdef ESPALIER_COMPILED_VECTOR_BYTES
+#if ESPALIER_COMPILED_VECTOR_BYTES != ESPALIER_VECTOR_BYTES || ESPALIER_COMPILED_OPENMP != ESPALIER_OPENMP
+#error "espalier::compiled was built with another -march or OpenMP than this object: give both the same flags"
+#endif
+#endif
 
 #ifndef ESPALIER_COMPILED
 #define ESPALIER_COMPILED 0

@@ -17,10 +17,10 @@ enum class Split { train, test };
 
 /// Images with one class each, in memory, as bytes. Copies share the pixels.
 struct ImageSet {
-    Tensor<std::uint8_t> images; ///< [N,H,W,C], 0 to 255
-    Tensor<Index> labels;        ///< [N], each in [0, classes)
-    Index classes = 0;
-    std::string name;
+    Tensor<std::uint8_t> images;          ///< [N,H,W,C], 0 to 255
+    Tensor<Index> labels;                 ///< [N], each in [0, classes)
+    Index classes = 0;                    ///< number of classes; labels are below it
+    std::string name;                     ///< for messages and records
     std::vector<std::string> class_names; ///< one a class, or none at all
 
     /// Number of images, N.
@@ -50,10 +50,11 @@ enum class Pick {
     stratified, ///< random, and each class keeps its share, rounded up or down
 };
 
+/// Which images `subset` takes.
 struct SubsetOptions {
-    Index count = 0;
-    Pick pick = Pick::first;
-    std::uint64_t seed = 0;
+    Index count = 0;         ///< images to take
+    Pick pick = Pick::first; ///< how they are chosen
+    std::uint64_t seed = 0;  ///< of the choice; unused for the first ones
 };
 
 /// Some images of a set, in their order in the set. @throws ShapeError unless 0 <= count <= N

@@ -9,7 +9,7 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// Mean and standard deviation of each channel [C], in units of pixels from 0 to 1. Empty: nothing is normalised.
 struct ChannelStatistics {
-    std::vector<double> mean, deviation;
+    std::vector<double> mean, deviation; ///< one a channel; deviations above 0
 };
 
 /// The statistics of all pixels of a set: measure the training set and use them for every split.

@@ -7,11 +7,12 @@
 
 namespace espalier::inline ESPALIER_BACKEND {
 
+/// What `data::synthetic` draws.
 struct SyntheticOptions {
-    Index count = 64, height = 8, width = 8, channels = 1, classes = 4;
+    Index count = 64, height = 8, width = 8, channels = 1, classes = 4; ///< of the set
     double noise = 0.05;        ///< standard deviation of each pixel's noise, in pixels from 0 to 1
     Split split = Split::train; ///< the two splits share the classes and no image
-    std::uint64_t seed = 0;
+    std::uint64_t seed = 0;     ///< of classes, places and noise
 };
 
 namespace data {

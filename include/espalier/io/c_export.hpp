@@ -1,7 +1,7 @@
 #pragma once
 
-#include <espalier/data/normalize.hpp>
 #include <espalier/data/atomic_file.hpp>
+#include <espalier/data/normalize.hpp>
 #include <espalier/io/c_writer.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {

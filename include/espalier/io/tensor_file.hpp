@@ -20,8 +20,8 @@ enum class Precision { exact, converted };
 /// A tensor of a file whose element type the library does not compute with, such as BF16. It can be converted, not
 /// written.
 struct ForeignTensor {
-    std::string type; ///< as the safetensors format names it
-    Shape shape;
+    std::string type;                ///< as the safetensors format names it: `BF16`
+    Shape shape;                     ///< extents as in the file
     Tensor<std::uint8_t> bytes = {}; ///< of all elements, little-endian; undefined if the type is not known here
 };
 
@@ -105,17 +105,21 @@ inline std::string first_few(const std::vector<std::string>& names) {
 /// A tensor that is added shares its memory, so collecting a model's state copies nothing.
 class TensorFile {
 public:
+    /// A tensor and its name.
     struct Entry {
-        std::string name;
-        AnyTensor tensor;
+        std::string name; ///< unique in its file
+        AnyTensor tensor; ///< shares memory with whoever added it
     };
-    std::map<std::string, std::string> metadata;
+    std::map<std::string, std::string> metadata; ///< strings by name, as the format's `__metadata__`
 
     /// `source` is what error texts call this collection: the path of the file it was read from.
     explicit TensorFile(std::string source = "tensors in memory") : source_(std::move(source)) {}
 
+    /// Where it came from, for error texts.
     const std::string& source() const { return source_; }
+    /// All tensors, in the order in which they were added.
     const std::vector<Entry>& entries() const { return entries_; }
+    /// Whether there is a tensor of that name, of any type.
     bool contains(const std::string& name) const { return index_.contains(name); }
 
     /// Adds a tensor after the others. @throws StateError if the name is taken
@@ -150,6 +154,7 @@ public:
     std::string type(const std::string& name) const {
         return std::visit([](const auto& t) { return detail::element_type(t); }, find(name));
     }
+    /// Extents of that tensor. @throws StateError if there is none
     Shape shape(const std::string& name) const {
         return std::visit([](const auto& t) { return detail::shape_of(t); }, find(name));
     }

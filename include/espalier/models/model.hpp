@@ -13,8 +13,8 @@ namespace models {
 
 /// What a forward pass returns: scores [N,classes], and handles of the feature maps that it went through.
 template <class T> struct Output {
-    Var<T> logits;
-    Flow<T> flow;
+    Var<T> logits; ///< [N,classes], before softmax
+    Flow<T> flow;  ///< what feature flow regularization takes
 };
 
 /// How a residual stream passes to the next stage: every second pixel among zero channels (option A), or a 1x1
@@ -28,9 +28,9 @@ enum class Stem { small, imagenet };
 
 /// What the models of this folder are made from. A checkpoint keeps it beside the model's name.
 struct Options {
-    Index classes = 10;
-    Index channels = 3; ///< of the input
-    std::uint64_t seed = 0;
+    Index classes = 10;                             ///< outputs; at least 1
+    Index channels = 3;                             ///< of the input
+    std::uint64_t seed = 0;                         ///< of the initial weights
     Index size = 28;                                ///< height and width of the input; LeNet only: 28 or 32
     Nonlinearity nonlinearity = Nonlinearity::tanh; ///< LeNet only
     Shortcut shortcut = Shortcut::padded;           ///< ResNets of three stages only; those of four project
@@ -50,17 +50,22 @@ public:
 
     /// The name under which `create` makes it: `resnet20`.
     const std::string& name() const { return name_; }
+    /// What it was made from.
     const Options& options() const { return options_; }
 
 protected:
+    /// For derived classes. @throws ShapeError for less than one class or channel
     Model(std::string name, const Options& options) : name_(std::move(name)), options_(options) {
         expect(options.classes >= 1 && options.channels >= 1, name_, ": expected positive classes and channels, got ",
                options.classes, " and ", options.channels);
     }
+    /// Copies are handles of the same network.
+    /// @{
     Model(const Model&) = default;
     Model(Model&&) = default;
     Model& operator=(const Model&) = default;
     Model& operator=(Model&&) = default;
+    /// @}
 
 private:
     std::string name_;

@@ -15,13 +15,13 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// A variable with the dotted name that it has in its model: `stage1.0.conv1.weight`.
 template <class T> struct NamedVar {
-    std::string name;
-    Var<T> var;
+    std::string name; ///< path from the module asked: `stage1.0.conv1.weight`
+    Var<T> var;       ///< the variable itself, not a copy
 };
 /// The residual join of a block with its dotted name.
 template <class T> struct NamedJoin {
-    std::string name;
-    std::shared_ptr<JoinState<T>> join;
+    std::string name;                   ///< path from the module asked
+    std::shared_ptr<JoinState<T>> join; ///< the state itself, not a copy
 };
 
 /// What layers and models are made of: named parameters, buffers, joins and children.
@@ -37,7 +37,7 @@ template <class T> struct NamedJoin {
 ///     };
 template <class T> class Module {
 public:
-    using Scalar = T;
+    using Scalar = T; ///< of all parameters
 
     /// Everything that optimizers train, depth first in order of registration, each variable once.
     std::vector<NamedVar<T>> parameters() const { return collect(&State::parameters); }
@@ -53,15 +53,21 @@ public:
 
     /// Training or inference, for this module and everything below: what batch norm and dropout do.
     void set_mode(Mode mode);
+    /// `set_mode`, by the usual names.
+    /// @{
     void train() { set_mode(Mode::training); }
     void eval() { set_mode(Mode::inference); }
+    /// @}
+    /// What was set last; training before that.
     Mode mode() const { return state_->mode; }
 
+    /// Of all parameters here and below.
     void clear_grad();
 
 protected:
     /// Registers a parameter of this module. @throws StateError if the name is taken or holds a dot
     Var<T> add_parameter(const std::string& name, Tensor<T> value);
+    /// Registers state that is saved but not trained. @throws StateError if the name is taken or holds a dot
     Var<T> add_buffer(const std::string& name, Tensor<T> value);
     /// Registers a residual join: its channel list as `kept`, its constant as the parameter `constant`.
     std::shared_ptr<JoinState<T>> add_join(std::shared_ptr<JoinState<T>> join);

@@ -12,14 +12,14 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// The feature maps x_0, x_1, ... of one stage of a network, all [N,H,W,C] or all [N,C], in the order of the layers.
 template <class T> struct FlowStage {
-    std::vector<Var<T>> maps;
+    std::vector<Var<T>> maps; ///< of one shape
     /// The previous stage's last map, brought to this stage's shape by the shortcut around the first block; undefined
     /// where there is none.
     Var<T> entry;
 };
 /// What a forward pass hands to feature flow regularization.
 template <class T> struct Flow {
-    std::vector<FlowStage<T>> stages;
+    std::vector<FlowStage<T>> stages; ///< in the order of the network
     std::vector<std::vector<Var<T>>> branches =
         {}; ///< F_0, F_1, ... of the residual blocks of each stage; may be empty
 };

@@ -11,22 +11,24 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// What a cut proved of itself: the pruned network against the full one with the same channels set to zero.
 struct Certificate {
-    Index images = 0;                        ///< random images that both networks were shown
-    bool reference_path_bit_equal = false;   ///< same logits, bit for bit, on `Path::fixed_order`
-    double reference_path_max_error = 0;     ///< largest |difference| / largest |logit| on that path
-    double fast_path_max_relative_error = 0; ///< likewise on `Path::fast`
-    Index predicted_macs = 0, counted_macs = 0;
-    Index predicted_parameters = 0, counted_parameters = 0;
+    Index images = 0;                                       ///< random images that both networks were shown
+    bool reference_path_bit_equal = false;                  ///< same logits, bit for bit, on `Path::fixed_order`
+    double reference_path_max_error = 0;                    ///< largest |difference| / largest |logit| on that path
+    double fast_path_max_relative_error = 0;                ///< likewise on `Path::fast`
+    Index predicted_macs = 0, counted_macs = 0;             ///< by the plan, and from the pruned network
+    Index predicted_parameters = 0, counted_parameters = 0; ///< likewise
     std::string note; ///< what a reader should know, for instance an op that does not keep zero at zero
 
     /// The fast path regroups sums of fp32 terms; 1e-5 is some eighty roundings of the largest logit.
     static constexpr double fast_tolerance = 1e-5;
+    /// Bit-equal on the fixed-order path, within tolerance on the fast one, counts as predicted.
     bool holds() const {
         return reference_path_bit_equal && fast_path_max_relative_error <= fast_tolerance &&
                predicted_macs == counted_macs && predicted_parameters == counted_parameters;
     }
 };
 
+/// One line, for people.
 std::string to_text(const Certificate& c);
 
 namespace pruning::detail {

@@ -17,6 +17,7 @@ struct Cost {
     friend bool operator==(const Cost&, const Cost&) = default;
 };
 
+/// `269434 parameters, 30821248 MACs, 688 filters`
 inline std::string to_text(const Cost& cost) {
     return join_text(cost.parameters, " parameters, ", cost.macs, " MACs, ", cost.filters, " filters");
 }

@@ -23,11 +23,14 @@ template <class T> using Score = std::function<double(const Channel<T>&)>;
 template <class T> class Criterion {
 public:
     template <class C>
+    /// Keeps a copy of a criterion of any type.
     Criterion(const C& criterion) // NOLINT: a criterion is given by its own type
         : name_(criterion.name()),
           prepare_([criterion](const ChannelGraph<T>& graph) { return criterion.prepare(graph); }) {}
 
+    /// What plans and error texts call it.
     const std::string& name() const { return name_; }
+    /// Looks at a network; the score that it returns is valid while the graph and its parameters are.
     Score<T> prepare(const ChannelGraph<T>& graph) const { return prepare_(graph); }
 
 private:
@@ -116,20 +119,26 @@ template <class T> Score<T> score_at_random(std::uint64_t seed) {
 /// l1 (power 1) or l2 (power 2) norm of the filter. Source: Li et al. 2017, "Pruning Filters for Efficient ConvNets",
 /// section 3.1.
 struct FilterNorm {
-    int power = 1;
+    int power = 1; ///< 1 or 2
 
+    /// As of every criterion. @throws ShapeError for another power, when prepared
+    /// @{
     std::string name() const { return power == 1 ? "filter l1" : "filter l2"; }
     template <class T> pruning::Score<T> prepare(const pruning::ChannelGraph<T>&) const {
         return pruning::detail::score_by_norm<T>(power);
     }
+    /// @}
 };
 
 /// |gamma| of the batch norm behind the filter. Source: Liu et al. 2017, "Network Slimming", section 3.
 struct BatchNormScale {
+    /// As of every criterion. NaN for a channel without batch norm.
+    /// @{
     std::string name() const { return "batch-norm scale"; }
     template <class T> pruning::Score<T> prepare(const pruning::ChannelGraph<T>&) const {
         return pruning::detail::score_by_scale<T>();
     }
+    /// @}
 };
 
 /// l2 norm of the filter with its batch norm folded in: |gamma| ||w|| / sqrt(running_var + epsilon).
@@ -139,18 +148,23 @@ struct BatchNormScale {
 struct FoldedNorm {
     double epsilon = 1e-5; ///< of the network's batch norms
 
+    /// As of every criterion.
+    /// @{
     std::string name() const { return "batch-norm-folded l2"; }
     template <class T> pruning::Score<T> prepare(const pruning::ChannelGraph<T>& graph) const {
         return pruning::detail::score_by_folded_norm<T>(graph, epsilon);
     }
+    /// @}
 };
 
 /// Largest |activation| that the channel's consumers ever see on the given images: 0 is a filter that is dead after
 /// relu, whatever its norm. Use it with a threshold.
 template <class M> struct ActivationPeak {
-    M& model;
+    M& model;                          ///< whose graph is given to `prepare`; outlives this
     Tensor<typename M::Scalar> images; ///< [N,H,W,C], as the network is fed
 
+    /// As of every criterion. NaN for a channel that nothing eats.
+    /// @{
     std::string name() const { return "activation peak"; }
     template <class T> pruning::Score<T> prepare(const pruning::ChannelGraph<T>& graph) const {
         // A second trace, with values, of the network that `graph` was read off: same model, so the same classes in the
@@ -186,17 +200,22 @@ template <class M> struct ActivationPeak {
             });
         };
     }
+    /// @}
 };
+/// The scalar type is the model's.
 template <class M, class T> ActivationPeak(M&, Tensor<T>) -> ActivationPeak<M>;
 
 /// Random scores in [0, 1): the control that every criterion has to beat.
 struct RandomScore {
-    std::uint64_t seed = 1;
+    std::uint64_t seed = 1; ///< of the draws
 
+    /// As of every criterion. A channel's score depends on the seed and its parameter's name alone.
+    /// @{
     std::string name() const { return "random"; }
     template <class T> pruning::Score<T> prepare(const pruning::ChannelGraph<T>&) const {
         return pruning::detail::score_at_random<T>(seed);
     }
+    /// @}
 };
 
 ESPALIER_COMPILED_CLASS(pruning::Criterion);

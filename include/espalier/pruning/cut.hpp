@@ -13,11 +13,11 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// been small all along. `axis` -1 marks a parameter that surgery made anew (the constant of an indexed join): what is
 /// kept for it starts again, in the parameter's new shape.
 template <class T> struct Cut {
-    std::string name;
-    Var<T> parameter;
-    int axis = 0;
-    Index extent = 0; ///< before the cut
-    std::vector<Index> kept;
+    std::string name;        ///< path of the parameter from the model
+    Var<T> parameter;        ///< already cut
+    int axis = 0;            ///< counted from the first; -1: made anew
+    Index extent = 0;        ///< before the cut
+    std::vector<Index> kept; ///< entries that stay, ascending
 };
 
 namespace kernels {

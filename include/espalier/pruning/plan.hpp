@@ -15,24 +15,27 @@ namespace pruning {
 
 /// What a plan says of one channel group.
 struct PlannedGroup {
-    std::string name;
-    Index width = 0;
+    std::string name;           ///< as of the channel group
+    Index width = 0;            ///< channels before the cut
     std::vector<Index> kept;    ///< channels that stay, ascending
     std::vector<double> scores; ///< of each channel, as ranked; empty if the group is blocked
     std::string note;           ///< why nothing was cut, or less than the ranking asked for; empty if neither
     bool blocked = false;       ///< can't be cut at all: `note` says why
 
+    /// Channels that go.
     Index cut() const { return width - static_cast<Index>(kept.size()); }
 };
 
 /// Which channels of which groups go: made by `plan`, printed, saved, edited, and carried out by `apply`.
 struct Plan {
-    std::string criterion;
-    Joins joins = Joins::coupled;
-    Shape image; ///< [H,W,C] that the network was traced with
-    std::vector<PlannedGroup> groups;
-    Cost before, after; ///< `after` is a prediction; the certificate counts again
+    std::string criterion;            ///< name of what ranked
+    Joins joins = Joins::coupled;     ///< how residual joins couple
+    Shape image;                      ///< [H,W,C] that the network was traced with
+    std::vector<PlannedGroup> groups; ///< all groups of the graph, in its order
+    Cost before, after;               ///< `after` is a prediction; the certificate counts again
 
+    /// The entry of one group. @throws StateError if there is none of that name
+    /// @{
     const PlannedGroup& group(const std::string& name) const {
         for (const PlannedGroup& g : groups)
             if (g.name == name) return g;
@@ -41,6 +44,8 @@ struct Plan {
     PlannedGroup& group(const std::string& name) {
         return const_cast<PlannedGroup&>(static_cast<const Plan&>(*this).group(name));
     }
+    /// @}
+    /// Channels that go, over all groups.
     Index channels_cut() const {
         Index n = 0;
         for (const PlannedGroup& g : groups) n += g.cut();

@@ -15,7 +15,7 @@ namespace pruning {
 /// What `apply` did.
 template <class T> struct Surgery {
     std::vector<Cut<T>> cuts; ///< each slice of each variable, for optimizers, averages and lineage
-    Certificate certificate;
+    Certificate certificate;  ///< of masked and pruned network
 };
 
 namespace detail {

@@ -14,8 +14,8 @@ namespace pruning {
 
 /// One recorded forward pass: what groups, cost and criteria are read off.
 template <class T> struct Trace {
-    std::vector<std::shared_ptr<Node<T>>> nodes; ///< inputs before users; the last made the logits
-    std::shared_ptr<Node<T>> input;
+    std::vector<std::shared_ptr<Node<T>>> nodes;               ///< inputs before users; the last made the logits
+    std::shared_ptr<Node<T>> input;                            ///< the images
     Var<T> output;                                             ///< logits [N,K]
     std::unordered_map<const Node<T>*, NamedVar<T>> variables; ///< parameters and buffers of the model
 };

@@ -9,16 +9,19 @@
 namespace espalier::inline ESPALIER_BACKEND {
 namespace report {
 
+/// One line, or one colour of bars, of a plot.
 struct Series {
-    std::string name; ///< in the legend; empty: not listed
-    std::vector<double> x, y;
+    std::string name;         ///< in the legend; empty: not listed
+    std::vector<double> x, y; ///< points in order, as many y as x
 };
+/// How series are drawn.
 enum class Mark { line, bar };
+/// What stands around the series.
 struct PlotOptions {
-    std::string title = {}, x_label = {}, y_label = {};
-    Mark mark = Mark::line;
-    std::vector<std::string> categories = {}; ///< names of x = 0, 1, 2, ... for bars
-    int width = 640, height = 400;            ///< pixels
+    std::string title = {}, x_label = {}, y_label = {}; ///< texts; empty ones take no room
+    Mark mark = Mark::line;                             ///< of all series
+    std::vector<std::string> categories = {};           ///< names of x = 0, 1, 2, ... for bars
+    int width = 640, height = 400;                      ///< in pixels
 };
 
 /// Lines or bars with axes, ticks and a legend, as the text of an SVG image. Points that are not finite leave a gap.

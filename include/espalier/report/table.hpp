@@ -13,6 +13,7 @@ namespace report {
 /// Rows of cells under a header, as aligned text or as Markdown. Columns of numbers are aligned to the right.
 class Table {
 public:
+    /// A table with these columns and no row yet.
     explicit Table(std::vector<std::string> header) : rows_{std::move(header)} {}
 
     /// Adds a row. @throws ShapeError unless it has one cell a column

@@ -34,11 +34,12 @@ public:
     std::size_t bytes_in_use() const;
     /// Largest `bytes_in_use()` since the start or the last `reset_peak()`.
     std::size_t peak_bytes() const;
+    /// Makes what is in use now the largest.
     void reset_peak();
     /// Bytes kept for reuse.
     std::size_t bytes_cached() const;
 
-    static constexpr std::size_t alignment = 64;
+    static constexpr std::size_t alignment = 64; ///< bytes: of a cache line, and of the widest vector
 
 private:
     static std::size_t rounded(std::size_t bytes);
@@ -51,6 +52,7 @@ private:
 /// Memory of one or more tensors of T that share it.
 template <class T> class Storage {
 public:
+    /// Takes memory for `count` elements from the pool; it is not initialised.
     explicit Storage(Index count)
         : bytes_(static_cast<std::size_t>(count) * sizeof(T)),
           data_(static_cast<T*>(MemoryPool::instance().take(bytes_))) {}
@@ -58,6 +60,7 @@ public:
     Storage(const Storage&) = delete;
     Storage& operator=(const Storage&) = delete;
 
+    /// The first element; null for none.
     T* data() const { return data_; }
 
 private:

@@ -13,23 +13,25 @@ enum class DecayForm {
     decoupled, ///< p shrinks by learning_rate * weight_decay * p beside the step: AdamW
 };
 
+/// Options of Adam, PyTorch's defaults.
 struct AdamOptions {
-    double learning_rate = 1e-3;
-    double beta1 = 0.9, beta2 = 0.999; ///< both in [0, 1)
-    double epsilon = 1e-8;
-    DecayForm form = DecayForm::gradient;
-    double weight_decay = 0; ///< at least 0
-    Decay decay = Decay::all;
+    double learning_rate = 1e-3;          ///< at least 0; a schedule replaces it
+    double beta1 = 0.9, beta2 = 0.999;    ///< decay of the mean gradient and of its mean square, both in [0, 1)
+    double epsilon = 1e-8;                ///< added to the root of the mean square, positive
+    DecayForm form = DecayForm::gradient; ///< where the weight decay goes
+    double weight_decay = 0;              ///< at least 0
+    Decay decay = Decay::all;             ///< which parameters decay
 };
 
 namespace kernels {
 
+/// One step's factors, with the bias corrections of its number.
 template <class T> struct AdamStep {
-    T step_size;      ///< learning_rate / (1 - beta1^t)
-    T root_of_second; ///< sqrt(1 - beta2^t)
-    T beta1, beta2, epsilon;
-    T added; ///< weight decay in the gradient
-    T kept;  ///< 1 - learning_rate * weight decay beside the step
+    T step_size;             ///< learning_rate / (1 - beta1^t)
+    T root_of_second;        ///< sqrt(1 - beta2^t)
+    T beta1, beta2, epsilon; ///< as in the options
+    T added;                 ///< weight decay in the gradient
+    T kept;                  ///< 1 - learning_rate * weight decay beside the step
 };
 
 /// d = g + added * p;  m = beta1 * m + (1 - beta1) * d;  v = beta2 * v + (1 - beta2) * d^2;
@@ -60,6 +62,8 @@ template <class T> void adam(Cpu, AdamStep<T> by, View<const T, 1> g, View<T, 1>
 /// algorithm 2, in the form of torch.optim.AdamW, whose decay is a multiple of the learning rate.
 template <class T> class Adam : public Optimizer<T> {
 public:
+    /// For the parameters of a module, or some of them. @throws ShapeError for an option out of range
+    /// @{
     Adam(const Module<T>& module, const AdamOptions& options) : Adam(module.parameters(), options) {}
     Adam(const std::vector<NamedVar<T>>& parameters, const AdamOptions& options)
         : Optimizer<T>(parameters, {"mean", "square"}, options.learning_rate), options_(options) {
@@ -68,6 +72,7 @@ public:
         expect(options.epsilon > 0, "Adam: expected a positive epsilon, got ", options.epsilon);
         expect(options.weight_decay >= 0, "Adam: expected a weight decay of at least 0, got ", options.weight_decay);
     }
+    /// @}
 
 protected:
     void update(Cpu on, std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) override {

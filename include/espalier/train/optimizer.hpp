@@ -49,15 +49,19 @@ public:
                 dispatch(var.device(), [&](auto on) { update(on, slot.state, var.grad(), var.mutable_value()); });
         }
     }
+    /// Of all parameters of this optimizer.
     void clear_grad() {
         for (Slot& slot : slots_) slot.parameter.var.clear_grad();
     }
 
+    /// Of the next step, at least 0. @throws ShapeError for a negative or infinite rate
+    /// @{
     double learning_rate() const { return learning_rate_; }
     void set_learning_rate(double rate) {
         expect(rate >= 0 && rate < infinity, "Optimizer: expected a learning rate of at least 0, got ", rate);
         learning_rate_ = rate;
     }
+    /// @}
     /// Updates made so far.
     Index steps() const { return steps_; }
 
