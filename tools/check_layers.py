@@ -14,7 +14,7 @@ from pathlib import Path
 
 LAYERS = ("core tensor cpu autograd ops nn models regularizers pruning interpret data io train distributed report").split()
 KERNEL_LAYERS = {"core", "tensor", "cpu"}
-HEAVY = ("Eigen/", "nlohmann/")  # take seconds to compile: who wants them includes their header
+HEAVY = ("Eigen/", "nlohmann/", "onnx/")  # take seconds to compile: who wants them includes their header
 UMBRELLA = "espalier.hpp"
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)
 
