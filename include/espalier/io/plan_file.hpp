@@ -1,20 +1,34 @@
 #pragma once
 
-#include <espalier/data/atomic_file.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/pruning/plan.hpp>
+
+#include <string>
+
+// Not part of espalier.hpp: headers alone, it includes the JSON library, which costs seconds to compile.
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+/// Writes a plan as JSON that people can edit: under `groups`, each with its `kept` channels. Atomic, as all our files.
+void save_plan(const pruning::Plan& plan, const std::string& path);
+
+/// Reads a plan; whether it fits a network is for `pruning::apply` to say.
+/// @throws IoError naming the file, and the byte or the entry that is wrong
+pruning::Plan load_plan(const std::string& path);
+
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <espalier/data/atomic_file.hpp>
 
 #include <nlohmann/json.hpp>
 
 #include <fstream>
 #include <iterator>
-#include <string>
-
-// Not part of espalier.hpp: the JSON library costs a second to include.
 
 namespace espalier::inline ESPALIER_BACKEND {
 
-/// Writes a plan as JSON that people can edit: under `groups`, each with its `kept` channels. Atomic, as all our files.
-inline void save_plan(const pruning::Plan& plan, const std::string& path) {
+ESPALIER_BODY void save_plan(const pruning::Plan& plan, const std::string& path) {
     using Json = nlohmann::ordered_json;
     const auto cost = [](const Cost& c) {
         return Json{{"parameters", c.parameters}, {"macs", c.macs}, {"filters", c.filters}};
@@ -48,9 +62,7 @@ inline void save_plan(const pruning::Plan& plan, const std::string& path) {
     file.commit();
 }
 
-/// Reads a plan; whether it fits a network is for `pruning::apply` to say.
-/// @throws IoError naming the file, and the byte or the entry that is wrong
-inline pruning::Plan load_plan(const std::string& path) {
+ESPALIER_BODY pruning::Plan load_plan(const std::string& path) {
     std::ifstream in(path, std::ios::binary);
     expect<IoError>(in.good(), "load_plan: expected a plan in ", path, ", got no readable file");
     const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
@@ -93,3 +105,4 @@ inline pruning::Plan load_plan(const std::string& path) {
 }
 
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

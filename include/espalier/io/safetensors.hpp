@@ -1,7 +1,30 @@
 #pragma once
 
-#include <espalier/data/atomic_file.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/io/tensor_file.hpp>
+
+// Not part of espalier.hpp: headers alone, it includes the JSON library, which costs seconds to compile.
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+/// Reads a safetensors file: 8 bytes of header length, a JSON header, raw little-endian data without holes.
+///
+/// Every length is checked before it is used, so a damaged or hostile file is an error and no tensor is larger than the
+/// file. Tensors of types other than F32, F64, I64 and U8 can be converted; one that can't is an error when asked for.
+/// @throws IoError naming the file and the byte
+/// Source: https://github.com/huggingface/safetensors#format
+TensorFile read_safetensors(const std::string& path);
+
+/// Writes a safetensors file, atomically: `path` holds the old or the new contents, whatever happens.
+///
+/// Entries keep their order in the header; their data lies in falling order of element size, so all is aligned.
+/// @throws IoError if the file can't be written, StateError for text that is not UTF-8 or a foreign tensor
+void write_safetensors(const TensorFile& contents, const std::string& path);
+
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <espalier/data/atomic_file.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -10,8 +33,6 @@
 #include <fstream>
 #include <limits>
 #include <set>
-
-// Includes the JSON library, which costs seconds to compile: include this where files are read or written.
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -137,13 +158,7 @@ inline AnyTensor read_foreign(std::ifstream& file, const FilePlace& place, const
 
 } // namespace detail
 
-/// Reads a safetensors file: 8 bytes of header length, a JSON header, raw little-endian data without holes.
-///
-/// Every length is checked before it is used, so a damaged or hostile file is an error and no tensor is larger than the
-/// file. Tensors of types other than F32, F64, I64 and U8 can be converted; one that can't is an error when asked for.
-/// @throws IoError naming the file and the byte
-/// Source: https://github.com/huggingface/safetensors#format
-inline TensorFile read_safetensors(const std::string& path) {
+ESPALIER_BODY TensorFile read_safetensors(const std::string& path) {
     const detail::FilePlace place{path};
     std::ifstream file(path, std::ios::binary | std::ios::ate);
     place.require(file.is_open(), 0, "a file that can be opened, got ", std::strerror(errno));
@@ -206,11 +221,7 @@ inline TensorFile read_safetensors(const std::string& path) {
     return result;
 }
 
-/// Writes a safetensors file, atomically: `path` holds the old or the new contents, whatever happens.
-///
-/// Entries keep their order in the header; their data lies in falling order of element size, so all is aligned.
-/// @throws IoError if the file can't be written, StateError for text that is not UTF-8 or a foreign tensor
-inline void write_safetensors(const TensorFile& contents, const std::string& path) {
+ESPALIER_BODY void write_safetensors(const TensorFile& contents, const std::string& path) {
     struct Block {
         const TensorFile::Entry* entry;
         const void* data;
@@ -267,3 +278,4 @@ inline void write_safetensors(const TensorFile& contents, const std::string& pat
 }
 
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif
