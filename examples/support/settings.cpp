@@ -50,8 +50,21 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
     training->add_option("--schedule", s.schedule, "one-cycle, cosine, multi-step (a tenth at 1/2 and 3/4) or constant")
         ->check(CLI::IsMember({"one-cycle", "cosine", "multi-step", "constant"}))
         ->capture_default_str();
-    training->add_option("--momentum", s.momentum, "Nesterov's")->capture_default_str();
+    training
+        ->add_option("--optimizer", s.optimizer, "sgd, adam or adamw (decoupled decay); Adam wants an --lr of 0.001")
+        ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
+        ->capture_default_str();
+    training->add_option("--momentum", s.momentum, "Nesterov's, of sgd")->capture_default_str();
     training->add_option("--weight-decay", s.weight_decay, "of all parameters")->capture_default_str();
+    training->add_option("--clip-norm", s.clip_norm, "largest norm of all gradients together (0: any)")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    training
+        ->add_option("--ema", s.ema,
+                     "decay of averaged weights, which what comes after training then works on (0: none); the first "
+                     "averages forget sooner")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
     training->add_option("--label-smoothing", s.label_smoothing, "share of the target spread over all classes")
         ->capture_default_str();
 

@@ -29,8 +29,9 @@ struct Settings {
     Index batch = 128, subset = 0, downscale = 1, crop = 0, cutout = 0;
     bool flip = false;
     Index epochs = 10, finetune_epochs = 2;
-    std::string schedule = "one-cycle";
+    std::string schedule = "one-cycle", optimizer = "sgd";
     double lr = 0.1, finetune_lr = 0.02, momentum = 0.9, weight_decay = 5e-4, label_smoothing = 0;
+    double clip_norm = 0, ema = 0; ///< 0: neither
 
     FeatureFlowOptions ffr{.gradient = 0, .curvature = 0};
     Index ffr_warm_up = 0;

@@ -46,6 +46,7 @@ public:
             written_ += static_cast<std::size_t>(count);
         }
     }
+    /// Text likewise, as its bytes.
     void write(std::string_view text) { write(text.data(), text.size()); }
 
     /// Makes the file appear. @throws IoError, with the old file in place, if the disk does not take it

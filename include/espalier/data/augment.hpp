@@ -13,8 +13,8 @@ enum class Flip { none, horizontal };
 
 /// Random changes of training images; the default is none.
 struct Augment {
-    Index crop = 0; ///< pixels of padding on each side, of which a window of the image's own size is cut
-    Flip flip = Flip::none;
+    Index crop = 0;         ///< pixels of padding on each side, of which a window of the image's own size is cut
+    Flip flip = Flip::none; ///< with probability 1/2
     /// Side in pixels of a square that is blanked: its centre is anywhere in the image, so it may reach beyond a
     /// border. Source: DeVries & Taylor 2017, section 3.2; section 4 takes 16 for CIFAR-10 and 8 for CIFAR-100.
     Index cutout = 0;
@@ -23,9 +23,9 @@ struct Augment {
 /// Where the window of one image lies: pixel (h, w) of it is pixel (h + top, w + left) of the image; then it is
 /// flipped, and of what has come out, `cutout` rows and columns are blanked, from (cut_top, cut_left) on.
 struct Placement {
-    Index top = 0, left = 0;
-    Flip flip = Flip::none;
-    Index cutout = 0, cut_top = 0, cut_left = 0;
+    Index top = 0, left = 0;                     ///< in pixels; negative: the window begins in the padding
+    Flip flip = Flip::none;                      ///< after the window was cut
+    Index cutout = 0, cut_top = 0, cut_left = 0; ///< the blanked square: its side and its first row and column
 };
 
 /// The placement of sample `i` of an epoch, an image of H x W pixels; `epoch` is the random stream of that epoch. Crop

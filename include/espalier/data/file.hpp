@@ -18,20 +18,23 @@ struct FileBytes;
 
 /// A place in a file, for messages: `at byte 8 of data/train.bin`.
 struct FilePosition {
-    const FileBytes& file;
-    Index offset;
+    const FileBytes& file; ///< whose name and unpacking the text mentions
+    Index offset;          ///< in bytes from the start
 };
 
 /// The bytes of a file, unpacked if it was packed.
 struct FileBytes {
-    std::filesystem::path path;
-    std::vector<std::uint8_t> bytes;
-    bool unpacked = false; ///< offsets count bytes after unpacking
+    std::filesystem::path path;      ///< as given to `read_file`
+    std::vector<std::uint8_t> bytes; ///< after unpacking
+    bool unpacked = false;           ///< offsets count bytes after unpacking
 
+    /// Number of bytes, after unpacking.
     Index size() const { return static_cast<Index>(bytes.size()); }
+    /// A position to put into an error text.
     FilePosition at(Index offset) const { return {*this, offset}; }
 };
 
+/// `at byte 8 of data/train.bin`
 inline std::string to_text(const FilePosition& position) {
     return join_text("at byte ", position.offset, position.file.unpacked ? " of the unpacked " : " of ",
                      position.file.path.string());

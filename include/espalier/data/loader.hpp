@@ -13,24 +13,27 @@
 
 namespace espalier::inline ESPALIER_BACKEND {
 
+/// Images as a network takes them, with their classes.
 template <class T> struct Batch {
     Tensor<T> images;     ///< [N,H,W,C]
     Tensor<Index> labels; ///< [N]
 };
 
+/// Whether each epoch has an order of its own or all have the set's.
 enum class Shuffle { none, each_epoch };
 /// What becomes of a last batch that is smaller than the others.
 enum class LastBatch { keep, drop };
 
+/// How a set becomes batches.
 struct LoaderOptions {
-    Index size = 128; ///< images a batch
-    Shuffle shuffle = Shuffle::each_epoch;
-    LastBatch last = LastBatch::keep;
-    Augment augment = {};
-    ChannelStatistics normalize = {}; ///< of the training set: `measure(train)`; without them pixels are 0 to 1
-    Index downscale = 1;              ///< side of the blocks of pixels that are averaged into one
-    Index prefetch = 2;               ///< batches made ahead by a thread; 0: made when asked for
-    std::uint64_t seed = 0;
+    Index size = 128;                      ///< images a batch
+    Shuffle shuffle = Shuffle::each_epoch; ///< the order is drawn from (seed, epoch)
+    LastBatch last = LastBatch::keep;      ///< what becomes of a smaller last batch
+    Augment augment = {};                  ///< random crop and flip; none for evaluation
+    ChannelStatistics normalize = {};      ///< of the training set: `measure(train)`; without them pixels are 0 to 1
+    Index downscale = 1;                   ///< side of the blocks of pixels that are averaged into one
+    Index prefetch = 2;                    ///< batches made ahead by a thread; 0: made when asked for
+    std::uint64_t seed = 0;                ///< of order and augmentation
 
     /// The same pixels in the set's order, not augmented, none left out.
     LoaderOptions for_evaluation() const {
@@ -65,8 +68,11 @@ public:
         table_ = colour_table<T>(options_.normalize, set_.images.size(3), block * block);
     }
 
+    /// What it was made from.
+    /// @{
     const ImageSet& set() const { return set_; }
     const LoaderOptions& options() const { return options_; }
+    /// @}
     /// Batches of an epoch.
     Index batches() const {
         const Index rest = options_.last == LastBatch::keep ? options_.size - 1 : 0;
@@ -112,25 +118,37 @@ private:
 /// The batches of one epoch, an input range.
 template <class T> class Loader<T>::Epoch {
 public:
+    /// An input iterator: each batch is there once, and `++` makes the next.
     class Iterator {
     public:
+        /// As the standard library asks of an iterator.
+        /// @{
         using value_type = Batch<T>;
         using difference_type = std::ptrdiff_t;
+        /// @}
 
+        /// At the epoch's current batch.
         explicit Iterator(Epoch& epoch) : epoch_(&epoch) {}
+        /// The current batch, which may be moved from.
+        /// @{
         Batch<T>& operator*() const { return *epoch_->current_; }
         Batch<T>* operator->() const { return &*epoch_->current_; }
+        /// @}
+        /// Waits for the next batch.
         Iterator& operator++() {
             epoch_->advance();
             return *this;
         }
+        /// Likewise.
         void operator++(int) { ++*this; }
+        /// Whether no batch is left.
         bool operator==(std::default_sentinel_t) const { return !epoch_->current_; }
 
     private:
         Epoch* epoch_;
     };
 
+    /// Batches `first` to `last` - 1 of an epoch, by `make`, up to `depth` of them ahead.
     Epoch(Index first, Index last, Index depth, std::function<Batch<T>(Index)> make)
         : ahead_(first, last, depth, std::move(make)) {}
     /// At the first batch, which this waits for.
@@ -138,6 +156,7 @@ public:
         advance();
         return Iterator(*this);
     }
+    /// The end, for range-based loops.
     std::default_sentinel_t end() const { return {}; }
 
 private:

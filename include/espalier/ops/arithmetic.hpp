@@ -109,15 +109,19 @@ template <class T> Var<T> mul(const Var<T>& a, const Var<T>& b) {
 template <class T> Var<T> scale(const Var<T>& x, double factor) {
     const auto f = static_cast<T>(factor);
     return record<T>("scale", detail::scaled(x.value(), f), {x}, ChannelRule::same(),
-                     [f](const Tensor<T>& dy, const Inputs<T>& input) { input[0].add_grad(detail::scaled(dy, f)); });
+                     [f](const Tensor<T>& dy, const Inputs<T>& input) { input[0].add_grad(detail::scaled(dy, f)); },
+                     {{"factor", factor}});
 }
 
+/// The ops above, as operators.
+/// @{
 template <class T> Var<T> operator+(const Var<T>& a, const Var<T>& b) { return add(a, b); }
 template <class T> Var<T> operator-(const Var<T>& a, const Var<T>& b) { return sub(a, b); }
 template <class T> Var<T> operator*(const Var<T>& a, const Var<T>& b) { return mul(a, b); }
 template <class T> Var<T> operator*(const Var<T>& x, double factor) { return scale(x, factor); }
 template <class T> Var<T> operator*(double factor, const Var<T>& x) { return scale(x, factor); }
 template <class T> Var<T> operator-(const Var<T>& x) { return scale(x, -1); }
+/// @}
 
 ESPALIER_COMPILED_FUNCTION(detail::add_signed);
 ESPALIER_COMPILED_FUNCTION(mul);

@@ -7,11 +7,12 @@
 
 namespace espalier::inline ESPALIER_BACKEND {
 
+/// How `batch_norm` normalises.
 struct BatchNormOptions {
-    Mode mode = Mode::training;
-    double momentum = 0.1; ///< weight of the new batch in the running statistics, in [0, 1]
-    double epsilon = 1e-5; ///< added to the variance, positive
-    Activation activation = Activation::none;
+    Mode mode = Mode::training;               ///< whose statistics: the batch's or the running ones
+    double momentum = 0.1;                    ///< weight of the new batch in the running statistics, in [0, 1]
+    double epsilon = 1e-5;                    ///< added to the variance, positive
+    Activation activation = Activation::none; ///< applied to y, in the same pass
 };
 
 /// y = gamma * (x - mean) / sqrt(variance + epsilon) + beta for each channel, then the activation, if any.
@@ -99,7 +100,7 @@ Var<T> batch_norm(const Var<T>& x, const Var<T>& gamma, const Var<T>& beta, Var<
                       .ride(2, 0, ChannelRole::shifts)
                       .ride(3, 0, ChannelRole::mean)
                       .ride(4, 0, ChannelRole::variance),
-                  backward);
+                  backward, {{"mode", options.mode}, {"epsilon", options.epsilon}, {"activation", options.activation}});
 }
 
 ESPALIER_COMPILED_FUNCTION(batch_norm);

@@ -15,10 +15,11 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// the branch's end: branch channel j is added into stream channel `kept[j]`, and every other stream channel c gets
 /// `constant[c]`, the value that the removed filter's batch-norm shift had added at every pixel.
 template <class T> struct JoinState {
-    std::vector<Index> kept;
+    std::vector<Index> kept; ///< [J] channels of the stream, ascending
     Var<T> constant =
         parameter(Tensor<T>::zeros({0})); ///< [0], or [C] when indexed; entries of kept channels are unused
 
+    /// Whether surgery has made it an indexed join.
     bool indexed() const { return constant.size() > 0; }
 };
 
@@ -160,7 +161,8 @@ Var<T> join(const Var<T>& stream, const Var<T>& branch, const std::shared_ptr<Jo
                 });
                 input[2].add_grad(std::move(dk));
             }
-        });
+        },
+        {{"activation", activation}});
     if (result.needs_grad()) result.node()->join = state;
     return result;
 }

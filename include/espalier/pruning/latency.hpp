@@ -13,15 +13,16 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// Measured milliseconds of one forward pass in inference mode.
 struct Latency {
-    double median = 0, lowest = 0, highest = 0;
-    Index rounds = 0;
+    double median = 0, lowest = 0, highest = 0; ///< of all rounds
+    Index rounds = 0;                           ///< measured ones
 };
 
 /// Whether `after` is faster than `before` beyond doubt: every round of it beats every round of the other.
 inline bool clearly_faster(const Latency& before, const Latency& after) { return after.highest < before.lowest; }
 
+/// How `measure_latency` measures.
 struct LatencyOptions {
-    Index batch = 1;
+    Index batch = 1;      ///< images a pass
     Index rounds = 11;    ///< measured ones; one more warms up
     double seconds = 0.5; ///< stop early after this long, but not before three rounds
 };

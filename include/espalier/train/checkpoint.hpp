@@ -19,11 +19,11 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// Tensors: the module's under `model.`, the optimizer's under `optimizer.`, the position under `run.`, and what hooks
 /// keep for themselves under `extra.`. Metadata: model name and options, seed, versions, a hash of all contents.
 struct Checkpoint {
-    std::string model;            ///< `resnet20`
-    models::Options options = {}; ///< of the model: `models::create(model, options)` makes it, `restore` its widths
-    std::uint64_t seed = 0;       ///< of the run: order of the images, augmentation
-    Position position = {};
-    TensorFile extra = TensorFile();   ///< tensors and metadata of the program
+    std::string model;               ///< `resnet20`
+    models::Options options = {};    ///< of the model: `models::create(model, options)` makes it, `restore` its widths
+    std::uint64_t seed = 0;          ///< of the run: order of the images, augmentation
+    Position position = {};          ///< where the run goes on
+    TensorFile extra = TensorFile(); ///< tensors and metadata of the program
     TensorFile tensors = TensorFile(); ///< what `restore` reads; filled by `read_checkpoint`
 };
 

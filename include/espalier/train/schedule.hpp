@@ -28,10 +28,11 @@ inline Schedule constant(double learning_rate) {
     return [=](Index) { return learning_rate; };
 }
 
+/// A rate that drops at milestones.
 struct MultiStep {
-    double learning_rate = 0.1;
+    double learning_rate = 0.1;    ///< before the first milestone
     std::vector<Index> milestones; ///< steps from which on the rate is multiplied once more, rising
-    double factor = 0.1;
+    double factor = 0.1;           ///< at every milestone
 };
 /// learning_rate * factor^(milestones reached). @throws ShapeError if the milestones do not rise
 inline Schedule multi_step(MultiStep options) {
@@ -45,10 +46,11 @@ inline Schedule multi_step(MultiStep options) {
     };
 }
 
+/// A rate that falls along a cosine.
 struct Cosine {
-    double learning_rate = 0.1;
-    Index steps = 1; ///< after which the rate is `last` and stays there
-    double last = 0;
+    double learning_rate = 0.1; ///< at step 0
+    Index steps = 1;            ///< after which the rate is `last` and stays there
+    double last = 0;            ///< at the end
 };
 /// Half a cosine wave from `learning_rate` down to `last`. @throws ShapeError for less than one step
 /// Source: Loshchilov & Hutter 2017, equation 5, without restarts.
@@ -60,6 +62,7 @@ inline Schedule cosine(const Cosine& options) {
     };
 }
 
+/// A rate that rises once and falls once.
 struct OneCycle {
     double learning_rate = 0.1; ///< the highest
     Index steps = 2;            ///< of the whole run
@@ -85,8 +88,9 @@ inline Schedule one_cycle(const OneCycle& options) {
     };
 }
 
+/// A slow start before another schedule.
 struct WarmUp {
-    Index steps = 0;
+    Index steps = 0; ///< until the other schedule holds alone, at least 0
     double from = 0; ///< fraction of the rate that step 0 would have had, in [0, 1]
 };
 /// The first `steps` rates of `after` multiplied by a line from `from` to 1; later ones are those of `after`.

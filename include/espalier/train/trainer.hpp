@@ -20,14 +20,15 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// Something that a trainer calls: logs, checkpoints, masks, thresholds, stress. It may change parameters in place.
 using Hook = std::function<void(const Progress&)>;
 
+/// How a `Trainer` trains.
 template <class T> struct TrainerOptions {
-    Index epochs = 1;
-    Schedule schedule = {}; ///< of the learning rate, by step; none: the optimizer's own rate
-    CrossEntropyOptions loss = {};
+    Index epochs = 1;              ///< of the whole run, those before a resume included
+    Schedule schedule = {};        ///< of the learning rate, by step; none: the optimizer's own rate
+    CrossEntropyOptions loss = {}; ///< of the cross-entropy
     /// Added to the cross-entropy, if there is one; an undefined result adds nothing and costs nothing.
     std::function<Var<T>(const models::Output<T>&, Index step)> regularizer = {};
-    std::vector<Hook> before_step = {};      ///< gradients are there, the update is not
-    std::vector<Hook> after_step = {};       ///< the position counts the step: what a checkpoint would keep
+    std::vector<Hook> before_step = {};      ///< gradients are there, the update is not: clipping
+    std::vector<Hook> after_step = {};       ///< averages, then the log; the position counts the step
     std::vector<Hook> after_epoch = {};      ///< as above; `position()` is already at the next epoch
     const std::atomic<bool>* stop = nullptr; ///< set by a signal handler, say: the run ends after the step it is in
 };
