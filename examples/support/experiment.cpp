@@ -53,7 +53,7 @@ DeadFilters dead_filters(const models::Model<T>& net, const models::Output<T>& o
     const std::vector<FilterNorms> layers = filter_norms(net, out.logits);
     std::vector<FilterNorms> ends;
     for (const FilterNorms& layer : layers)
-        if (layer.name.ends_with("conv2.weight")) ends.push_back(layer);
+        if (layer.ends_branch) ends.push_back(layer);
     return {share_below(layers), share_below(ends)};
 }
 
@@ -73,11 +73,7 @@ public:
 
     void train() {
         load_data();
-        Network net = make_network(s_.model, {.classes = train_.classes,
-                                              .channels = train_.images.size(3),
-                                              .seed = s_.seed,
-                                              .size = image()[0],
-                                              .shortcut = s_.shortcut});
+        Network net = fresh_network();
         say(s_.model + ": " + to_text(cost(*net, image())));
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
@@ -137,11 +133,7 @@ public:
     }
     void demo() {
         load_data();
-        Network net = make_network(s_.model, {.classes = train_.classes,
-                                              .channels = train_.images.size(3),
-                                              .seed = s_.seed,
-                                              .size = image()[0],
-                                              .shortcut = s_.shortcut});
+        Network net = fresh_network();
         say("training " + s_.model + " (" + to_text(cost(*net, image())) + ") with feature flow regularization");
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
@@ -179,6 +171,15 @@ private:
     }
     Shape image() const {
         return {train_.images.size(1) / s_.downscale, train_.images.size(2) / s_.downscale, train_.images.size(3)};
+    }
+
+    Network fresh_network() const {
+        models::Options options = s_.network;
+        options.classes = train_.classes;
+        options.channels = train_.images.size(3);
+        options.seed = s_.seed;
+        options.size = image()[0];
+        return make_network(s_.model, options);
     }
 
     void load_data() {

@@ -126,7 +126,15 @@ TEST_CASE("checkpoint: a resumed run has the bits of one that was never interrup
 
 TEST_CASE("checkpoint: position, seed, model, options and the program's own tensors come back") {
     const TemporaryPath file;
-    Net<float> net({.classes = 7, .channels = 3, .seed = 5, .shortcut = models::Shortcut::projection});
+    Net<float> net({.classes = 7,
+                    .channels = 3,
+                    .seed = 5,
+                    .shortcut = models::Shortcut::projection,
+                    .stem = models::Stem::imagenet,
+                    .widths = {8, 12},
+                    .hidden = {512},
+                    .pooled = 7,
+                    .dropout = 0.25});
     Sgd<float> sgd(net, {});
     TensorFile extra;
     extra.metadata["note"] = "stress";
@@ -138,6 +146,11 @@ TEST_CASE("checkpoint: position, seed, model, options and the program's own tens
     CHECK(read.options.seed == 5);
     CHECK(read.options.shortcut == models::Shortcut::projection);
     CHECK(read.options.nonlinearity == models::Nonlinearity::tanh);
+    CHECK(read.options.stem == models::Stem::imagenet);
+    CHECK(read.options.widths == std::vector<Index>{8, 12});
+    CHECK(read.options.hidden == std::vector<Index>{512});
+    CHECK(read.options.pooled == 7);
+    CHECK(read.options.dropout == 0.25);
     CHECK(read.seed == 0xFFFFFFFFFFFFFFFFu);
     CHECK(read.position.epoch == 1);
     CHECK(read.position.batch == 2);
@@ -147,6 +160,18 @@ TEST_CASE("checkpoint: position, seed, model, options and the program's own tens
     CHECK(read.position.totals.images == 5);
     CHECK(read.extra.text("note") == "stress");
     CHECK(read.extra.get<std::uint8_t>("mask").at(0) == 1);
+}
+
+TEST_CASE("checkpoint: options that an older file lacks are the defaults; unknown ones are an error") {
+    const std::string old =
+        R"({"classes":7,"channels":3,"seed":5,"size":28,"nonlinearity":"tanh","shortcut":"projection")";
+    const models::Options read = detail::parse_options(old + "}", "old");
+    CHECK(detail::options_text(read) ==
+          detail::options_text({.classes = 7, .seed = 5, .shortcut = models::Shortcut::projection}));
+    CHECK_THROWS_WITH_AS(detail::parse_options(old + R"(,"stem":"large"})", "old"),
+                         doctest::Contains("read_checkpoint: expected known options, got {"), StateError);
+    CHECK_THROWS_WITH_AS(detail::parse_options(old + R"(,"hidden":"many"})", "old"),
+                         doctest::Contains("read_checkpoint: expected the options of a model, got "), StateError);
 }
 
 TEST_CASE("checkpoint: the model is made again from its file, pruned widths and all") {

@@ -30,6 +30,7 @@ namespace detail {
 inline constexpr const char* checkpoint_format = "espalier checkpoint 1";
 
 std::string options_text(const models::Options& options);
+/// Options that the text does not name keep their defaults: files of older versions lack some.
 models::Options parse_options(const std::string& text, const std::string& source);
 /// Model and options on one line; the seed only drew the first weights, which a checkpoint replaces.
 std::string architecture(const std::string& model, models::Options options);
@@ -107,7 +108,12 @@ ESPALIER_BODY std::string options_text(const models::Options& options) {
         {"seed", options.seed},
         {"size", options.size},
         {"nonlinearity", options.nonlinearity == models::Nonlinearity::relu ? "relu" : "tanh"},
-        {"shortcut", options.shortcut == models::Shortcut::projection ? "projection" : "padded"}}
+        {"shortcut", options.shortcut == models::Shortcut::projection ? "projection" : "padded"},
+        {"stem", options.stem == models::Stem::imagenet ? "imagenet" : "small"},
+        {"widths", options.widths},
+        {"hidden", options.hidden},
+        {"pooled", options.pooled},
+        {"dropout", options.dropout}}
         .dump();
 }
 
@@ -120,11 +126,18 @@ ESPALIER_BODY models::Options parse_options(const std::string& text, const std::
                                 .size = json.at("size").get<Index>()};
         const auto nonlinearity = json.at("nonlinearity").get<std::string>();
         const auto shortcut = json.at("shortcut").get<std::string>();
+        const auto stem = json.value("stem", std::string("small"));
+        options.widths = json.value("widths", options.widths);
+        options.hidden = json.value("hidden", options.hidden);
+        options.pooled = json.value("pooled", options.pooled);
+        options.dropout = json.value("dropout", options.dropout);
         expect<StateError>((nonlinearity == "relu" || nonlinearity == "tanh") &&
-                               (shortcut == "projection" || shortcut == "padded"),
+                               (shortcut == "projection" || shortcut == "padded") &&
+                               (stem == "imagenet" || stem == "small"),
                            "read_checkpoint: expected known options, got ", text, " in ", source);
         if (nonlinearity == "relu") options.nonlinearity = models::Nonlinearity::relu;
         if (shortcut == "projection") options.shortcut = models::Shortcut::projection;
+        if (stem == "imagenet") options.stem = models::Stem::imagenet;
         return options;
     } catch (const nlohmann::json::exception& error) {
         throw StateError(
