@@ -4,6 +4,9 @@ include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/espalier)
 
 install(TARGETS espalier EXPORT espalier-targets FILE_SET HEADERS)
+if(TARGET espalier_jpeg)
+  install(TARGETS espalier_jpeg EXPORT espalier-targets)
+endif()
 install(EXPORT espalier-targets NAMESPACE espalier:: DESTINATION ${package_dir})
 
 configure_package_config_file(cmake/espalier-config.cmake.in ${PROJECT_BINARY_DIR}/espalier-config.cmake

@@ -182,20 +182,23 @@ private:
     }
 
     void load_data() {
-        train_ = experiment_.load(s_.data, Split::train);
-        test_ = experiment_.load(s_.data, Split::test);
+        train_ = experiment_.load(s_, Split::train);
+        test_ = experiment_.load(s_, Split::test);
+        expect<StateError>(classes_ == 0 || classes_ == train_.classes, experiment_.name, ": expected data of ",
+                           classes_, " classes, as the network was trained on, got ", train_.name, " with ",
+                           train_.classes);
         if (s_.subset > 0) train_ = subset(train_, {.count = s_.subset, .pick = Pick::stratified, .seed = s_.seed});
         if (normalize_.mean.empty()) normalize_ = measure(train_);
         say(join_text(train_.name, ": ", train_.size(), " training and ", test_.size(), " test images ", image()));
     }
     Loader<T> train_loader(bool augmented) const {
-        return Loader<T>(train_,
-                         {.size = s_.batch,
-                          .last = LastBatch::drop,
-                          .augment = {augmented ? s_.crop : 0, augmented && s_.flip ? Flip::horizontal : Flip::none},
-                          .normalize = normalize_,
-                          .downscale = s_.downscale,
-                          .seed = s_.seed});
+        const Augment augment{s_.crop, s_.flip ? Flip::horizontal : Flip::none, s_.cutout};
+        return Loader<T>(train_, {.size = s_.batch,
+                                  .last = LastBatch::drop,
+                                  .augment = augmented ? augment : Augment(),
+                                  .normalize = normalize_,
+                                  .downscale = s_.downscale,
+                                  .seed = s_.seed});
     }
     Loader<T> test_loader() const {
         return Loader<T>(test_,
@@ -215,6 +218,7 @@ private:
             averages.swap();
         }
         s_.model = checkpoint.model;
+        classes_ = checkpoint.options.classes;
         const auto numbers = [&](const std::string& name) {
             const Tensor<double> tensor = checkpoint.extra.get<double>(name);
             return std::vector<double>(tensor.data(), tensor.data() + tensor.size());
@@ -409,6 +413,7 @@ private:
     std::chrono::steady_clock::time_point start_;
     ImageSet train_, test_;
     ChannelStatistics normalize_;
+    Index classes_ = 0; ///< of the network that was opened
     std::vector<std::string> plots_;
 };
 

@@ -33,6 +33,13 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
         ->capture_default_str();
     network->add_option("--crop", s.crop, "random crop after padding by so many pixels")->capture_default_str();
     network->add_option("--flip", s.flip, "random horizontal flip (true or false)")->capture_default_str();
+    network->add_option("--cutout", s.cutout, "side in pixels of a random square that is blanked (0: none)")
+        ->capture_default_str();
+    for (const Flag& flag : experiment.flags) {
+        auto* const option =
+            network->add_option(flag.name, flag.help)->default_str(flag.value)->type_name("TEXT")->expected(1);
+        if (!flag.choices.empty()) option->check(CLI::IsMember(flag.choices));
+    }
 
     auto* const training = group("Training");
     training->add_option("--epochs", s.epochs, "of train")->capture_default_str();
@@ -134,7 +141,7 @@ std::optional<int> parse(const Experiment& experiment, int argc, char** argv, Se
     for (const CLI::App* group : app.get_subcommands([](const CLI::App*) { return true; }))
         for (const CLI::Option* option : group->get_options()) {
             const std::string value =
-                option->count() > 0 ? CLI::detail::join(option->results()) : option->get_default_str();
+                option->count() > 0 ? CLI::detail::join(option->reduced_results()) : option->get_default_str();
             if (!value.empty()) settings.flags[option->get_name()] = value;
         }
     return std::nullopt;

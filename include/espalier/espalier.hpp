@@ -95,17 +95,19 @@
 #include <espalier/pruning/surgery.hpp>
 #include <espalier/pruning/trace.hpp>
 
+#include <espalier/data/atomic_file.hpp>
 #include <espalier/data/augment.hpp>
 #include <espalier/data/cifar.hpp>
 #include <espalier/data/dataset.hpp>
 #include <espalier/data/file.hpp>
 #include <espalier/data/idx.hpp>
+#include <espalier/data/image_cache.hpp>
 #include <espalier/data/loader.hpp>
 #include <espalier/data/normalize.hpp>
 #include <espalier/data/prefetch.hpp>
 #include <espalier/data/synthetic.hpp>
 
-#include <espalier/io/atomic_file.hpp>
+#include <espalier/io/example.hpp>
 #include <espalier/io/foreign_state.hpp>
 #include <espalier/io/module_state.hpp>
 #include <espalier/io/name_map.hpp>

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <espalier/data/atomic_file.hpp>
 #include <espalier/data/file.hpp>
-#include <espalier/io/atomic_file.hpp>
 #include <espalier/io/tensor_file.hpp>
 
 // NumPy's file of one array: 0x93 "NUMPY", two bytes of version, the length of the header (2 bytes in version 1, 4
