@@ -43,11 +43,14 @@ inline std::string options_text(const models::Options& options) {
 }
 inline models::Options parse_options(const std::string& text, const std::string& source) {
     try {
-        const auto json = nlohmann::json::parse(text);
-        models::Options options{.classes = json.at("classes").get<Index>(),
-                                .channels = json.at("channels").get<Index>(),
+        const auto json = parse_json("read_checkpoint", text, source);
+        const auto whole = [&](const char* key) { return whole_number("read_checkpoint", json.at(key), source); };
+        expect<StateError>(json.at("seed").is_number_unsigned(), "read_checkpoint: expected a seed, got ",
+                           json.at("seed").dump(), " in ", source);
+        models::Options options{.classes = whole("classes"),
+                                .channels = whole("channels"),
                                 .seed = json.at("seed").get<std::uint64_t>(),
-                                .size = json.at("size").get<Index>()};
+                                .size = whole("size")};
         const auto nonlinearity = json.at("nonlinearity").get<std::string>();
         const auto shortcut = json.at("shortcut").get<std::string>();
         expect<StateError>((nonlinearity == "relu" || nonlinearity == "tanh") &&
