@@ -7,6 +7,7 @@
 #include <espalier/core/parallel.hpp>
 #include <espalier/data/loader.hpp>
 #include <espalier/data/normalize.hpp>
+#include <espalier/io/folder_lock.hpp>
 #include <espalier/io/plan_file.hpp>
 #include <espalier/pruning/surgery.hpp>
 #include <espalier/regularizers/feature_flow.hpp>
@@ -28,6 +29,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <memory>
 
 namespace espalier::programs {
 namespace {
@@ -67,6 +69,8 @@ public:
         std::filesystem::create_directories(s_.out, error);
         expect<IoError>(!error, experiment.name, ": expected to write to the folder ", s_.out, ", got ",
                         error.message());
+        const bool writes_elsewhere = s_.verb == "plan" && !s_.plan_file.empty();
+        if (s_.verb != "eval" && s_.verb != "bench" && !writes_elsewhere) lock_ = std::make_unique<FolderLock>(s_.out);
         std::signal(SIGINT, interrupt);
         std::signal(SIGTERM, interrupt);
     }
@@ -393,8 +397,8 @@ private:
         stage.cost = cost(net, image());
         TensorFile weights;
         save_state(weights, net);
-        write_safetensors(weights, path(name + ".weights.safetensors"));
-        stage.bytes = std::filesystem::file_size(path(name + ".weights.safetensors"));
+        if (lock_) write_safetensors(weights, path(name + ".weights.safetensors"));
+        stage.bytes = safetensors_bytes(weights);
         for (const Index batch : {1, 128}) stage.latencies[batch] = measure_latency(net, image(), {.batch = batch});
         say(join_text(name, ": test accuracy ", 100 * stage.accuracy, " %, ", to_text(stage.cost)));
         record_.stages.emplace_back(name, stage);
@@ -411,6 +415,7 @@ private:
     const Experiment& experiment_;
     Settings s_;
     Record record_;
+    std::unique_ptr<FolderLock> lock_; // of a verb that writes to the folder
     std::chrono::steady_clock::time_point start_;
     ImageSet train_, test_;
     ChannelStatistics normalize_;

@@ -235,3 +235,42 @@ TEST_CASE("checkpoint: a damaged, truncated or foreign file is an error, and a f
     CHECK_THROWS_WITH_AS(read_checkpoint(file.path), doctest::Contains("'espalier checkpoint 1', got no format"),
                          StateError);
 }
+
+TEST_CASE("checkpoint: contents that do not belong in one are an error, even with the right hash") {
+    const TemporaryPath file;
+    Net<float> net({.classes = 4});
+    save_checkpoint(file.path, net, Sgd<float>(net, {}), {});
+    const TensorFile whole = read_safetensors(file.path);
+    /// The checkpoint with other metadata, and with another tensor if it has a name.
+    const auto fails = [&](const std::string& key, const std::string& value, const char* text,
+                           const std::string& tensor = "", const AnyTensor& other = {}) {
+        TensorFile forged(file.path);
+        forged.metadata = whole.metadata;
+        forged.metadata[key] = value;
+        for (const auto& [name, content] : whole.entries()) forged.add(name, name == tensor ? other : content);
+        forged.metadata["hash"] = detail::content_hash(forged);
+        write_safetensors(forged, file.path);
+        CHECK_THROWS_WITH_AS(read_checkpoint(file.path), doctest::Contains(text), Error);
+    };
+    const std::string options = whole.text("options");
+    const auto with = [&](const std::string& from, const std::string& to) {
+        std::string text = options;
+        return text.replace(text.find(from), from.size(), to);
+    };
+    fails("options", "{", "expected the options of a model, got ");
+    fails("options", "{}", "expected the options of a model, got ");
+    fails("options", std::string(1000, '['), "at most 16 levels");
+    fails("options", with("\"tanh\"", "\"gelu\""), "expected known options");
+    fails("options", with("\"padded\"", "\"none\""), "expected known options");
+    fails("options", with("\"classes\":4", "\"classes\":4.5"), "expected a whole number below 2^63");
+    fails("options", with("\"channels\":", "\"channels\":1e300,\"were\":"), "expected a whole number below 2^63");
+    fails("options", with("\"seed\":", "\"seed\":-1,\"was\":"), "expected a seed, got -1");
+    fails("seed", "9x", "expected a seed, got '9x'");
+    fails("seed", "", "expected a seed, got ''");
+    fails("format", "espalier checkpoint 9", "got 'espalier checkpoint 9'");
+    fails("note", "", "expected a position [5] and totals [3], got [4] and [3]", "run.position",
+          Tensor<Index>::zeros({4}));
+    fails("note", "", "expected a position [5] and totals [3], got [5] and []", "run.totals",
+          Tensor<double>::scalar(0));
+    fails("note", "", "'run.position' of type I64, got F32", "run.position", Tensor<float>::zeros({5}));
+}

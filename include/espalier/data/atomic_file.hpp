@@ -13,7 +13,8 @@ namespace espalier::inline ESPALIER_BACKEND {
 ///
 /// Bytes go to a temporary name in the same folder. `commit` flushes them to the disk, renames the file over `path` and
 /// flushes the folder. Until then, and after any failure (disk full, no permission), what `path` held before is intact;
-/// the destructor removes a temporary that was not committed.
+/// the destructor removes a temporary that was not committed. That of a process that was killed stays, as `path` with
+/// `.tmp` and the number of the process, until `remove_leftovers`.
 class AtomicFile {
 public:
     /// @throws IoError if the temporary can't be made
@@ -30,6 +31,9 @@ public:
     /// Makes the file appear. @throws IoError, with the old file in place, if the disk does not take it
     void commit();
 
+    /// Removes from a folder the temporaries of processes that are gone.
+    static void remove_leftovers(const std::string& folder);
+
 private:
     [[noreturn]] void fail(const std::string& expected, const std::string& got = {}) const;
 
@@ -44,9 +48,13 @@ private:
 
 #if ESPALIER_BODIES
 #include <cerrno>
+#include <charconv>
+#include <csignal>
 #include <cstring>
+#include <memory>
 #include <utility>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -90,6 +98,20 @@ ESPALIER_BODY void AtomicFile::commit() {
     if (handle >= 0) ::close(handle);
     errno = error;
     if (!flushed) fail("to flush its folder");
+}
+
+ESPALIER_BODY void AtomicFile::remove_leftovers(const std::string& folder) {
+    const std::unique_ptr<DIR, int (*)(DIR*)> entries(::opendir(folder.c_str()), ::closedir);
+    while (const dirent* const entry = entries ? ::readdir(entries.get()) : nullptr) {
+        const std::string_view name = entry->d_name;
+        const std::size_t dot = name.rfind(".tmp");
+        if (dot == name.npos || dot == 0) continue;
+        const std::string_view digits = name.substr(dot + 4);
+        pid_t pid = 0;
+        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), pid);
+        const bool ours = error == std::errc() && end == digits.data() + digits.size() && pid > 0;
+        if (ours && ::kill(pid, 0) != 0 && errno == ESRCH) ::unlink((folder + "/" + entry->d_name).c_str());
+    }
 }
 
 ESPALIER_BODY void AtomicFile::fail(const std::string& expected, const std::string& got) const {

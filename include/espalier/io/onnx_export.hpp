@@ -1,7 +1,7 @@
 #pragma once
 
-#include <espalier/data/normalize.hpp>
 #include <espalier/data/atomic_file.hpp>
+#include <espalier/data/normalize.hpp>
 #include <espalier/io/fold_batch_norm.hpp>
 #include <espalier/io/onnx_writer.hpp>
 

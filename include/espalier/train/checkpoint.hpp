@@ -94,7 +94,7 @@ ESPALIER_COMPILED_FUNCTION(save_checkpoint);
 } // namespace espalier::inline ESPALIER_BACKEND
 
 #if ESPALIER_BODIES
-#include <nlohmann/json.hpp>
+#include <espalier/io/json.hpp>
 
 #include <charconv>
 
@@ -119,11 +119,14 @@ ESPALIER_BODY std::string options_text(const models::Options& options) {
 
 ESPALIER_BODY models::Options parse_options(const std::string& text, const std::string& source) {
     try {
-        const auto json = nlohmann::json::parse(text);
-        models::Options options{.classes = json.at("classes").get<Index>(),
-                                .channels = json.at("channels").get<Index>(),
+        const auto json = parse_json("read_checkpoint", text, source);
+        const auto whole = [&](const char* key) { return whole_number("read_checkpoint", json.at(key), source); };
+        expect<StateError>(json.at("seed").is_number_unsigned(), "read_checkpoint: expected a seed, got ",
+                           json.at("seed").dump(), " in ", source);
+        models::Options options{.classes = whole("classes"),
+                                .channels = whole("channels"),
                                 .seed = json.at("seed").get<std::uint64_t>(),
-                                .size = json.at("size").get<Index>()};
+                                .size = whole("size")};
         const auto nonlinearity = json.at("nonlinearity").get<std::string>();
         const auto shortcut = json.at("shortcut").get<std::string>();
         const auto stem = json.value("stem", std::string("small"));

@@ -15,8 +15,9 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// The first column counts steps and rises. Numbers are written so that reading gives them back exactly.
 class CsvLog {
 public:
-    /// Starts a new file with a header. @throws IoError if it can't be written, ShapeError without columns
-    CsvLog(std::string path, std::vector<std::string> columns);
+    /// Starts a new file with a header. @throws IoError if it can't be written, with an older file unchanged;
+    /// ShapeError without columns
+    CsvLog(const std::string& path, const std::vector<std::string>& columns);
     /// Continues a file behind its rows up to step `last`; later ones, and a torn one, are removed. A missing or empty
     /// file is started. @throws IoError if the file has another header, with the file unchanged
     static CsvLog resume(const std::string& path, const std::vector<std::string>& columns, Index last);
@@ -25,9 +26,8 @@ public:
     void row(const std::vector<double>& values);
 
 private:
-    CsvLog(std::string path, std::vector<std::string> columns, const char* mode);
-    void open(const char* mode);
-    std::string header() const;
+    CsvLog(std::string path, std::vector<std::string> columns, const std::string& contents);
+    static std::string header_of(const std::vector<std::string>& columns);
     void append(const std::string& text);
 
     struct Close {
@@ -52,19 +52,17 @@ private:
 
 namespace espalier::inline ESPALIER_BACKEND {
 
-ESPALIER_BODY CsvLog::CsvLog(std::string path, std::vector<std::string> columns)
-    : CsvLog(std::move(path), std::move(columns), "w") {
-    append(header());
-}
+ESPALIER_BODY CsvLog::CsvLog(const std::string& path, const std::vector<std::string>& columns)
+    : CsvLog(path, columns, header_of(columns)) {}
 
 ESPALIER_BODY CsvLog CsvLog::resume(const std::string& path, const std::vector<std::string>& columns, Index last) {
     std::ifstream file(path, std::ios::binary);
     if (!file.is_open() || file.peek() == std::ifstream::traits_type::eof()) return CsvLog(path, columns);
-    CsvLog log(path, columns, nullptr);
+    const std::string header = header_of(columns);
     std::string line, kept;
     std::getline(file, line);
-    expect<IoError>(line + "\n" == log.header(), "CsvLog: expected the header '",
-                    log.header().substr(0, log.header().size() - 1), "' in '", path, "', got '", line, "'");
+    expect<IoError>(line + "\n" == header, "CsvLog: expected the header '", header.substr(0, header.size() - 1),
+                    "' in '", path, "', got '", line, "'");
     kept = line + "\n";
     while (std::getline(file, line) && !file.eof()) { // a row without its line end was torn
         Index step = 0;
@@ -74,12 +72,7 @@ ESPALIER_BODY CsvLog CsvLog::resume(const std::string& path, const std::vector<s
         if (step > last) break;
         kept += line + "\n";
     }
-    file.close();
-    AtomicFile whole(path);
-    whole.write(kept);
-    whole.commit();
-    log.open("a");
-    return log;
+    return CsvLog(path, columns, kept);
 }
 
 ESPALIER_BODY void CsvLog::row(const std::vector<double>& values) {
@@ -96,20 +89,19 @@ ESPALIER_BODY void CsvLog::row(const std::vector<double>& values) {
     append(text + "\n");
 }
 
-ESPALIER_BODY CsvLog::CsvLog(std::string path, std::vector<std::string> columns, const char* mode)
+ESPALIER_BODY CsvLog::CsvLog(std::string path, std::vector<std::string> columns, const std::string& contents)
     : path_(std::move(path)), columns_(std::move(columns)) {
     expect(!columns_.empty(), "CsvLog: expected at least one column for '", path_, "', got none");
-    if (mode) open(mode);
-}
-
-ESPALIER_BODY void CsvLog::open(const char* mode) {
-    file_.reset(std::fopen(path_.c_str(), mode));
+    AtomicFile whole(path_);
+    whole.write(contents);
+    whole.commit();
+    file_.reset(std::fopen(path_.c_str(), "a"));
     expect<IoError>(file_ != nullptr, "CsvLog: expected to open '", path_, "', got ", std::strerror(errno));
 }
 
-ESPALIER_BODY std::string CsvLog::header() const {
+ESPALIER_BODY std::string CsvLog::header_of(const std::vector<std::string>& columns) {
     std::string text;
-    for (const std::string& column : columns_) text += (text.empty() ? "" : ",") + column;
+    for (const std::string& column : columns) text += (text.empty() ? "" : ",") + column;
     return text + "\n";
 }
 
