@@ -41,6 +41,7 @@ inline std::string progress_text(const Progress& p, int bar_width = 0) {
     return text + numbers;
 }
 
+/// How a `ProgressBar` shows a run.
 enum class ProgressStyle {
     automatic, ///< a bar where `to` is a terminal, else lines
     bar,       ///< one line that is drawn again and again
