@@ -66,7 +66,8 @@ def main_job(work):
 
 
 def stop_and_resume(work):
-    flags = ["train", "--model", "lenet5", "--epochs", "6", "--gauges-every", "1", *SMALL]
+    flags = ["train", "--model", "lenet5", "--epochs", "6", "--gauges-every", "1", "--optimizer", "adamw", "--lr",
+             "0.001", "--clip-norm", "0.5", "--ema", "0.9", "--label-smoothing", "0.1", *SMALL]
     succeeds("a run without a stop", "fashion_mnist", *flags, "--out", f"{work}/whole")
     stopped = subprocess.Popen([PROGRAMS / "fashion_mnist", *flags, "--out", f"{work}/parts"],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -79,6 +80,15 @@ def stop_and_resume(work):
     succeeds("resume", "fashion_mnist", *flags, "--out", f"{work}/parts", "--resume", f"{work}/parts/dense.safetensors")
     weights = [Path(work, folder, "dense.weights.safetensors").read_bytes() for folder in ("whole", "parts")]
     check(weights[0] == weights[1], "a resumed run ends with the same bits")
+    settings = json.loads(Path(work, "whole/record.json").read_text())["settings"]["train"]
+    check([settings[flag] for flag in ("--optimizer", "--clip-norm", "--ema")] == ["adamw", "0.5", "0.9"],
+          "the record has optimizer, clipping and averaging")
+    check("gradient_norm" in log.read_text().splitlines()[0], "the log has the norm of the gradients")
+    averaged = succeeds("eval of a checkpoint with averages", "fashion_mnist", "eval", *SMALL, "--out", f"{work}/whole")
+    record = json.loads(Path(work, "whole/record.json").read_text())
+    check(f"{100 * record['dense']['accuracy']:.2f} %" in averaged.stdout, "the averages are what is evaluated")
+    fails("resuming averages without --ema", ["--ema"], "fashion_mnist", *flags, "--ema", "0", "--out",
+          f"{work}/parts", "--resume", f"{work}/whole/dense.safetensors")
 
 
 def bad_input(work):

@@ -3,7 +3,7 @@
 
 A file may include its own layer, without cycles, and layers listed before it. `x.cpu.hpp` lies below `x.hpp`: what it
 reaches is core, tensor, cpu, and files of its own layer that reach no more than that. `espalier.hpp` includes every
-other header, apart from those that take seconds to compile (HEAVY).
+other header, apart from those of libraries that few need (HEAVY).
 
 usage: check_layers.py [--write-umbrella | --self-test]
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 LAYERS = ("core tensor cpu autograd ops nn models regularizers pruning interpret data io train distributed report").split()
 KERNEL_LAYERS = {"core", "tensor", "cpu"}
-HEAVY = ("Eigen/", "nlohmann/")  # take seconds to compile: who wants them includes their header
+HEAVY = ("Eigen/", "nlohmann/", "jpeglib.h")  # slow or optional: who wants them includes their header
 UMBRELLA = "espalier.hpp"
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)
 

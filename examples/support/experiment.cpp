@@ -14,8 +14,11 @@
 #include <espalier/regularizers/penalties.hpp>
 #include <espalier/report/progress_bar.hpp>
 #include <espalier/report/svg_plot.hpp>
+#include <espalier/train/adam.hpp>
 #include <espalier/train/checkpoint.hpp>
+#include <espalier/train/clip.hpp>
 #include <espalier/train/csv_log.hpp>
+#include <espalier/train/ema.hpp>
 #include <espalier/train/sgd.hpp>
 #include <espalier/train/trainer.hpp>
 
@@ -179,20 +182,23 @@ private:
     }
 
     void load_data() {
-        train_ = experiment_.load(s_.data, Split::train);
-        test_ = experiment_.load(s_.data, Split::test);
+        train_ = experiment_.load(s_, Split::train);
+        test_ = experiment_.load(s_, Split::test);
+        expect<StateError>(classes_ == 0 || classes_ == train_.classes, experiment_.name, ": expected data of ",
+                           classes_, " classes, as the network was trained on, got ", train_.name, " with ",
+                           train_.classes);
         if (s_.subset > 0) train_ = subset(train_, {.count = s_.subset, .pick = Pick::stratified, .seed = s_.seed});
         if (normalize_.mean.empty()) normalize_ = measure(train_);
         say(join_text(train_.name, ": ", train_.size(), " training and ", test_.size(), " test images ", image()));
     }
     Loader<T> train_loader(bool augmented) const {
-        return Loader<T>(train_,
-                         {.size = s_.batch,
-                          .last = LastBatch::drop,
-                          .augment = {augmented ? s_.crop : 0, augmented && s_.flip ? Flip::horizontal : Flip::none},
-                          .normalize = normalize_,
-                          .downscale = s_.downscale,
-                          .seed = s_.seed});
+        const Augment augment{s_.crop, s_.flip ? Flip::horizontal : Flip::none, s_.cutout};
+        return Loader<T>(train_, {.size = s_.batch,
+                                  .last = LastBatch::drop,
+                                  .augment = augmented ? augment : Augment(),
+                                  .normalize = normalize_,
+                                  .downscale = s_.downscale,
+                                  .seed = s_.seed});
     }
     Loader<T> test_loader() const {
         return Loader<T>(test_,
@@ -206,7 +212,13 @@ private:
         const Checkpoint checkpoint = read_checkpoint(file);
         Network net = make_network(checkpoint.model, checkpoint.options);
         restore(checkpoint, *net);
+        if (averaged(checkpoint)) {
+            Ema<T> averages(*net, {});
+            averages.load(checkpoint.extra, "ema.");
+            averages.swap();
+        }
         s_.model = checkpoint.model;
+        classes_ = checkpoint.options.classes;
         const auto numbers = [&](const std::string& name) {
             const Tensor<double> tensor = checkpoint.extra.get<double>(name);
             return std::vector<double>(tensor.data(), tensor.data() + tensor.size());
@@ -216,9 +228,11 @@ private:
         const Tensor<Index> extents = checkpoint.extra.get<Index>("image");
         return {net, Shape{extents.at(0), extents.at(1), extents.at(2)}};
     }
+    static bool averaged(const Checkpoint& checkpoint) { return checkpoint.extra.contains("ema.updates"); }
     void save(const std::string& name, const models::Model<T>& net, const Optimizer<T>& optimizer,
-              const Position& position, const Shape& shape) const {
+              const Position& position, const Shape& shape, const Ema<T>* averages = nullptr) const {
         TensorFile extra;
+        if (averages) averages->save(extra, "ema.");
         extra.add("image", Tensor<Index>::from({3}, {shape[0], shape[1], shape[2]}));
         extra.add("downscale", Tensor<Index>::scalar(s_.downscale));
         const Shape channels{shape[2]};
@@ -233,6 +247,18 @@ private:
             return schedules::multi_step({.learning_rate = lr, .milestones = {steps / 2, steps * 3 / 4}});
         if (s_.schedule == "constant") return schedules::constant(lr);
         return schedules::one_cycle({.learning_rate = lr, .steps = std::max<Index>(2, steps), .rising = 0.2});
+    }
+
+    std::unique_ptr<Optimizer<T>> optimizer_of(const models::Model<T>& net, double lr) const {
+        if (s_.optimizer == "sgd")
+            return std::make_unique<Sgd<T>>(
+                net, SgdOptions{.learning_rate = lr,
+                                .momentum = s_.momentum,
+                                .form = s_.momentum > 0 ? Momentum::nesterov : Momentum::classical,
+                                .weight_decay = s_.weight_decay});
+        const DecayForm form = s_.optimizer == "adamw" ? DecayForm::decoupled : DecayForm::gradient;
+        return std::make_unique<Adam<T>>(
+            net, AdamOptions{.learning_rate = lr, .form = form, .weight_decay = s_.weight_decay});
     }
 
     /// What is added to the cross-entropy in the phase; undefined if nothing is.
@@ -255,15 +281,17 @@ private:
     void fit(Network& net, const Phase& phase) {
         const Loader<T> loader = train_loader(true);
         const Index steps = phase.epochs * loader.batches();
-        Sgd<T> optimizer(*net, {.learning_rate = phase.lr,
-                                .momentum = s_.momentum,
-                                .form = s_.momentum > 0 ? Momentum::nesterov : Momentum::classical,
-                                .weight_decay = s_.weight_decay});
+        const auto optimizer = optimizer_of(*net, phase.lr);
+        std::unique_ptr<Ema<T>> ema; // if it is wanted
+        if (s_.ema > 0) ema = std::make_unique<Ema<T>>(*net, EmaOptions{.decay = s_.ema, .start = EmaStart::ramped});
+        const std::vector<NamedVar<T>> parameters = net->parameters();
+        double gradient_norm = 0; // of the last step, before clipping
         const FeatureFlow flow(s_.ffr, s_.ffr_warm_up);
-        const std::vector<std::string> columns{
+        std::vector<std::string> columns{
             "step",     "epoch",         "loss",         "cross_entropy",    "regularizer",
             "accuracy", "learning_rate", "dead_filters", "dead_branch_ends", "regularizer_share",
             "seconds"};
+        if (s_.clip_norm > 0) columns.push_back("gradient_norm");
         const std::string log_path = path(phase.name + ".csv");
         std::optional<CsvLog> log;
         History history;
@@ -273,20 +301,30 @@ private:
         };
         report::ProgressBar bar(stdout);
         const auto shape = image();
-        const auto save_here = [&](const Progress& p) { save(phase.name, *net, optimizer, p.at, shape); };
+        const auto save_here = [&](const Progress& p) { save(phase.name, *net, *optimizer, p.at, shape, ema.get()); };
         const auto write_row = [&](const Progress& p) {
             if (!gauge_due(p.at.step)) return;
             const double ratio = p.last.cross_entropy > 0 ? p.last.regularizer / p.last.cross_entropy : 0;
-            log->row({static_cast<double>(p.at.step), static_cast<double>(p.at.epoch), p.last.total,
-                      p.last.cross_entropy, p.last.regularizer, p.accuracy, p.learning_rate, gauge.all,
-                      gauge.branch_ends, ratio, p.seconds});
+            std::vector<double> row{static_cast<double>(p.at.step),
+                                    static_cast<double>(p.at.epoch),
+                                    p.last.total,
+                                    p.last.cross_entropy,
+                                    p.last.regularizer,
+                                    p.accuracy,
+                                    p.learning_rate,
+                                    gauge.all,
+                                    gauge.branch_ends,
+                                    ratio,
+                                    p.seconds};
+            if (s_.clip_norm > 0) row.push_back(gradient_norm);
+            log->row(row);
             history.step.push_back(static_cast<double>(p.at.step));
             history.loss.push_back(p.last.cross_entropy);
             history.regularizer.push_back(p.last.regularizer);
             history.accuracy.push_back(p.accuracy);
             history.dead.push_back(gauge.branch_ends);
         };
-        Trainer<T> trainer(*net, optimizer,
+        Trainer<T> trainer(*net, *optimizer,
                            {.epochs = phase.epochs,
                             .schedule = schedule(phase.lr, steps),
                             .loss = {.label_smoothing = s_.label_smoothing},
@@ -295,12 +333,21 @@ private:
                                     if (gauge_due(step + 1)) gauge = dead_filters(*net, out);
                                     return phase.regularized ? regularizer(*net, flow, out, step) : Var<T>();
                                 },
-                            .after_step = {write_row, [&](const Progress& p) { bar.show(p); }},
+                            .before_step = {[&](const Progress&) {
+                                if (s_.clip_norm > 0) gradient_norm = clip_gradient_norm(parameters, s_.clip_norm);
+                            }},
+                            .after_step = {[&](const Progress&) {
+                                               if (ema) ema->update();
+                                           },
+                                           write_row, [&](const Progress& p) { bar.show(p); }},
                             .after_epoch = {save_here},
                             .stop = &interrupted});
         if (!s_.resume.empty()) {
             const Checkpoint checkpoint = read_checkpoint(s_.resume);
-            restore(checkpoint, *net, optimizer);
+            restore(checkpoint, *net, *optimizer);
+            expect<StateError>(ema || !averaged(checkpoint), phase.name, ": expected the --ema that ", s_.resume,
+                               " was trained with, got none");
+            if (ema) ema->load(checkpoint.extra, "ema.");
             trainer.resume(checkpoint.position);
             log = CsvLog::resume(log_path, columns, checkpoint.position.step);
             say(join_text("resumed at step ", checkpoint.position.step, " of ", steps));
@@ -308,10 +355,11 @@ private:
             log.emplace(log_path, columns);
         }
         const RunEnd end = trainer.run(loader);
-        save(phase.name, *net, optimizer, trainer.position(), shape);
+        save(phase.name, *net, *optimizer, trainer.position(), shape, ema.get());
         if (end == RunEnd::stopped)
             throw StateError(join_text(phase.name, ": stopped at step ", trainer.position().step, " of ", steps,
                                        "; continue with --resume ", path(phase.name + ".safetensors")));
+        if (ema) ema->swap(); // from here on the network is the averaged one
         if (history.step.size() >= 2) {
             plots_.push_back(report::svg_plot(
                 {{"cross-entropy", history.step, history.loss}, {"regularizer", history.step, history.regularizer}},
@@ -365,6 +413,7 @@ private:
     std::chrono::steady_clock::time_point start_;
     ImageSet train_, test_;
     ChannelStatistics normalize_;
+    Index classes_ = 0; ///< of the network that was opened
     std::vector<std::string> plots_;
 };
 

@@ -1,7 +1,7 @@
 #include "record.hpp"
 
 #include <espalier/core/parallel.hpp>
-#include <espalier/io/atomic_file.hpp>
+#include <espalier/data/atomic_file.hpp>
 #include <espalier/report/svg_plot.hpp>
 #include <espalier/report/table.hpp>
 

@@ -33,6 +33,13 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
         ->capture_default_str();
     network->add_option("--crop", s.crop, "random crop after padding by so many pixels")->capture_default_str();
     network->add_option("--flip", s.flip, "random horizontal flip (true or false)")->capture_default_str();
+    network->add_option("--cutout", s.cutout, "side in pixels of a random square that is blanked (0: none)")
+        ->capture_default_str();
+    for (const Flag& flag : experiment.flags) {
+        auto* const option =
+            network->add_option(flag.name, flag.help)->default_str(flag.value)->type_name("TEXT")->expected(1);
+        if (!flag.choices.empty()) option->check(CLI::IsMember(flag.choices));
+    }
 
     auto* const training = group("Training");
     training->add_option("--epochs", s.epochs, "of train")->capture_default_str();
@@ -43,8 +50,21 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
     training->add_option("--schedule", s.schedule, "one-cycle, cosine, multi-step (a tenth at 1/2 and 3/4) or constant")
         ->check(CLI::IsMember({"one-cycle", "cosine", "multi-step", "constant"}))
         ->capture_default_str();
-    training->add_option("--momentum", s.momentum, "Nesterov's")->capture_default_str();
+    training
+        ->add_option("--optimizer", s.optimizer, "sgd, adam or adamw (decoupled decay); Adam wants an --lr of 0.001")
+        ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
+        ->capture_default_str();
+    training->add_option("--momentum", s.momentum, "Nesterov's, of sgd")->capture_default_str();
     training->add_option("--weight-decay", s.weight_decay, "of all parameters")->capture_default_str();
+    training->add_option("--clip-norm", s.clip_norm, "largest norm of all gradients together (0: any)")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    training
+        ->add_option("--ema", s.ema,
+                     "decay of averaged weights, which what comes after training then works on (0: none); the first "
+                     "averages forget sooner")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
     training->add_option("--label-smoothing", s.label_smoothing, "share of the target spread over all classes")
         ->capture_default_str();
 
@@ -121,7 +141,7 @@ std::optional<int> parse(const Experiment& experiment, int argc, char** argv, Se
     for (const CLI::App* group : app.get_subcommands([](const CLI::App*) { return true; }))
         for (const CLI::Option* option : group->get_options()) {
             const std::string value =
-                option->count() > 0 ? CLI::detail::join(option->results()) : option->get_default_str();
+                option->count() > 0 ? CLI::detail::join(option->reduced_results()) : option->get_default_str();
             if (!value.empty()) settings.flags[option->get_name()] = value;
         }
     return std::nullopt;

@@ -96,13 +96,14 @@ TEST_CASE("safetensors: an empty file holds nothing") {
     CHECK(read_safetensors(temporary.path).entries().empty());
 }
 
-TEST_CASE("safetensors: a type that the library does not know is an error only when asked for") {
+TEST_CASE("safetensors: a type that the library does not compute with is converted when asked for, or an error") {
     const TensorFile file = read_bytes(file_of(R"({"h":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]},)"
                                                R"("q":{"dtype":"F4_NEW","shape":[9],"data_offsets":[4,9]},)"
                                                R"("x":{"dtype":"U8","shape":[1],"data_offsets":[9,10]}})",
-                                               "0123456789"));
+                                               std::string("\x80\x3f\0\xc0", 4) + "456789"));
     CHECK(file.get<std::uint8_t>("x").item() == '9');
     CHECK(file.type("h") == "BF16");
+    CHECK(file.get_converted<float>("h").to_vector() == std::vector<float>{1, -2});
     CHECK_THROWS_WITH_AS(file.get<float>("h"), doctest::Contains("'h' of type F32, got BF16"), StateError);
     CHECK_THROWS_WITH_AS(file.get_converted<float>("q"), doctest::Contains("got F4_NEW"), StateError);
     const TemporaryPath temporary;

@@ -5,6 +5,8 @@
 #include <espalier/nn/dropout.hpp>
 #include <espalier/train/adam.hpp>
 #include <espalier/train/checkpoint.hpp>
+#include <espalier/train/clip.hpp>
+#include <espalier/train/ema.hpp>
 #include <espalier/train/sgd.hpp>
 #include <espalier/train/trainer.hpp>
 
@@ -30,7 +32,7 @@ template <class T> class Net : public models::Model<T> {
 public:
     explicit Net(const models::Options& options)
         : models::Model<T>("test net", options),
-          block_(this->child("block", models::BasicBlock<T>(3, 4, 2, models::Shortcut::padded))),
+          block_(this->child("block", models::ResidualBlock<T>(3, 4, 2, models::Shortcut::padded))),
           dropout_(this->child("dropout", Dropout<T>(0.3))),
           linear_(this->child("linear", Linear<T>({.in = 4, .out = options.classes}))) {
         initialize(*this, Init::he(), options.seed);
@@ -40,7 +42,7 @@ public:
     }
 
 private:
-    models::BasicBlock<T> block_;
+    models::ResidualBlock<T> block_;
     Dropout<T> dropout_;
     Linear<T> linear_;
 };
@@ -51,44 +53,56 @@ Loader<float> loader() {
 }
 constexpr Index steps = 9; // three epochs of batches of 8, 8 and 4
 
-enum class Kind { sgd, adam };
+enum class Kind { sgd, adam, adamw };
 std::unique_ptr<Optimizer<float>> optimizer_of(Kind kind, const Module<float>& net) {
     if (kind == Kind::adam) return std::make_unique<Adam<float>>(net, AdamOptions{.weight_decay = 1e-3});
+    if (kind == Kind::adamw)
+        return std::make_unique<Adam<float>>(net, AdamOptions{.form = DecayForm::decoupled, .weight_decay = 0.1});
     return std::make_unique<Sgd<float>>(net,
                                         SgdOptions{.momentum = 0.9, .form = Momentum::nesterov, .weight_decay = 1e-3});
 }
 
-/// Means of the three epochs, and everything that is saved after the last.
+/// Means of the three epochs, norms of the gradients, and everything that is saved after the last.
 struct Outcome {
-    std::vector<double> means = {};
+    std::vector<double> means = {}, norms = {};
     TensorFile state = TensorFile();
 };
 
-/// Trains to the end, with a new network, optimizer and trainer after a checkpoint at step `stop_at`.
+/// Trains to the end, with clipped gradients and averaged weights, and with a new network, optimizer, averages and
+/// trainer after a checkpoint at step `stop_at`.
 Outcome train(Kind kind, Index stop_at, const std::string& path) {
     Outcome outcome;
     for (const bool resumed : {false, true}) {
         if (resumed && stop_at == 0) break;
         Net<float> net({.classes = 4, .seed = resumed ? 77u : 1u});
         const auto optimizer = optimizer_of(kind, net);
+        Ema<float> averages(net, {.decay = 0.9, .start = EmaStart::ramped});
         std::atomic<bool> stop = false;
         Trainer<float> trainer(
             net, *optimizer,
             {.epochs = 3,
              .schedule = schedules::one_cycle({.learning_rate = 0.1, .steps = steps}),
-             .after_step = {[&](const Progress& p) { stop = !resumed && p.at.step == stop_at; }},
+             .before_step = {[&](const Progress&) {
+                 outcome.norms.push_back(clip_gradient_norm(net.parameters(), 1));
+             }},
+             .after_step = {[&](const Progress&) { averages.update(); },
+                            [&](const Progress& p) { stop = !resumed && p.at.step == stop_at; }},
              .after_epoch = {[&](const Progress& p) { outcome.means.push_back(p.mean.total + p.accuracy); }},
              .stop = &stop});
         if (resumed) {
             const Checkpoint checkpoint = read_checkpoint(path);
             restore(checkpoint, net, *optimizer);
+            averages.load(checkpoint.extra, "ema.");
             trainer.resume(checkpoint.position);
         }
         trainer.run(loader());
         outcome.state = TensorFile();
         save_state(outcome.state, net, "model.");
         optimizer->save(outcome.state, "optimizer.");
-        if (!resumed) save_checkpoint(path, net, *optimizer, trainer.position(), 9);
+        averages.save(outcome.state, "ema.");
+        TensorFile extra;
+        averages.save(extra, "ema.");
+        if (!resumed) save_checkpoint(path, net, *optimizer, trainer.position(), 9, extra);
     }
     return outcome;
 }
@@ -97,12 +111,14 @@ Outcome train(Kind kind, Index stop_at, const std::string& path) {
 
 TEST_CASE("checkpoint: a resumed run has the bits of one that was never interrupted") {
     const TemporaryPath file;
-    for (const Kind kind : {Kind::sgd, Kind::adam}) {
+    for (const Kind kind : {Kind::sgd, Kind::adam, Kind::adamw}) {
         const Outcome whole = train(kind, 0, file.path);
         REQUIRE(whole.means.size() == 3);
-        for (const Index stop_at : {1, 3, 4, 8, 9}) { // within epochs, between two, at the end
+        CHECK(*std::max_element(whole.norms.begin(), whole.norms.end()) > 1); // some were clipped
+        for (const Index stop_at : {1, 3, 4, 8, 9}) {                         // within epochs, between two, at the end
             const Outcome parts = train(kind, stop_at, file.path);
             CHECK(parts.means == whole.means);
+            CHECK(parts.norms == whole.norms);
             CHECK(detail::content_hash(parts.state) == detail::content_hash(whole.state));
         }
     }

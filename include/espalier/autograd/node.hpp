@@ -1,6 +1,8 @@
 #pragma once
 
+#include <espalier/autograd/attributes.hpp>
 #include <espalier/autograd/channels.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/accumulate.hpp>
 #include <espalier/tensor/tensor.hpp>
 
@@ -41,17 +43,7 @@ public:
     Node& operator=(const Node&) = delete;
 
     // A chain of many thousand nodes must not be destroyed by as many nested destructor calls.
-    ~Node() {
-        std::vector<std::shared_ptr<Node>> doomed = std::move(inputs);
-        while (!doomed.empty()) {
-            const std::shared_ptr<Node> node = std::move(doomed.back());
-            doomed.pop_back();
-            if (node && node.use_count() == 1) {
-                for (auto& input : node->inputs) doomed.push_back(std::move(input));
-                node->inputs.clear();
-            }
-        }
-    }
+    ~Node();
 
     /// Whether a parameter is among the things it was made from.
     bool needs_grad() const { return wants_grad_; }
@@ -77,28 +69,45 @@ public:
     std::vector<std::shared_ptr<Node>> inputs; ///< in the order of the op's operands; none for a leaf
     Backward backward;                         ///< empty for a leaf
     ChannelRule rule;                          ///< how channels pass from the inputs to the value
+    Attributes attributes;                     ///< what the op was told beside its operands
     std::shared_ptr<JoinState<T>> join;        ///< the indexed join that recorded this node, if it was one
 
 private:
-    void add(const Tensor<T>& g, bool ours) {
-        if (!wants_grad_) return;
-        expect(g.shape() == shape, op, ": expected a gradient ", shape, ", got ", g.shape());
-        if (!grad_.defined()) {
-            grad_ = g;
-            grad_is_ours_ = ours;
-        } else if (grad_is_ours_) {
-            dispatch(g.device(), [&](auto on) { kernels::accumulate(on, flat(g), mutable_flat(grad_)); });
-        } else {
-            Tensor<T> sum = empty_like(g);
-            dispatch(g.device(), [&](auto on) { kernels::sum_of(on, flat(grad_), flat(g), mutable_flat(sum)); });
-            grad_ = sum;
-            grad_is_ours_ = true;
-        }
-    }
+    void add(const Tensor<T>& g, bool ours);
 
     Tensor<T> grad_;
     bool grad_is_ours_ = false; // nobody else holds this memory, so it may be added to in place
     bool wants_grad_;
 };
+
+template <class T> Node<T>::~Node() {
+    std::vector<std::shared_ptr<Node>> doomed = std::move(inputs);
+    while (!doomed.empty()) {
+        const std::shared_ptr<Node> node = std::move(doomed.back());
+        doomed.pop_back();
+        if (node && node.use_count() == 1) {
+            for (auto& input : node->inputs) doomed.push_back(std::move(input));
+            node->inputs.clear();
+        }
+    }
+}
+
+template <class T> void Node<T>::add(const Tensor<T>& g, bool ours) {
+    if (!wants_grad_) return;
+    expect(g.shape() == shape, op, ": expected a gradient ", shape, ", got ", g.shape());
+    if (!grad_.defined()) {
+        grad_ = g;
+        grad_is_ours_ = ours;
+    } else if (grad_is_ours_) {
+        dispatch(g.device(), [&](auto on) { kernels::accumulate(on, flat(g), mutable_flat(grad_)); });
+    } else {
+        Tensor<T> sum = empty_like(g);
+        dispatch(g.device(), [&](auto on) { kernels::sum_of(on, flat(grad_), flat(g), mutable_flat(sum)); });
+        grad_ = sum;
+        grad_is_ours_ = true;
+    }
+}
+
+ESPALIER_COMPILED_CLASS(Node);
 
 } // namespace espalier::inline ESPALIER_BACKEND

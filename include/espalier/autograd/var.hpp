@@ -138,17 +138,18 @@ private:
 /// Makes the result of an op: `y` with its place in the graph.
 ///
 /// `backward(dy, input)` adds to `input[i]` the gradient of operand i. It captures, by value, what it reads and no
-/// more: what it does not capture is free to go. Nothing is recorded under `NoGrad` or when no operand needs a
-/// gradient.
+/// more: what it does not capture is free to go. `attributes` are the numbers that, beside the operands, say what `y`
+/// is: what exporters need. Nothing is recorded under `NoGrad` or when no operand needs a gradient.
 template <class T>
 Var<T> record(const char* op, Tensor<T> y, const std::vector<Var<T>>& operands, ChannelRule rule,
-              typename Node<T>::Backward backward) {
+              typename Node<T>::Backward backward, const Attributes& attributes = {}) {
     bool wanted = false;
     for (const Var<T>& operand : operands) wanted = wanted || operand.needs_grad();
     if (!wanted || !detail::grad_enabled()) return Var<T>(std::move(y));
     auto node = std::make_shared<Node<T>>(y.shape(), true);
     node->op = op;
     node->rule = std::move(rule);
+    node->attributes = attributes;
     node->backward = std::move(backward);
     for (const Var<T>& operand : operands) node->inputs.push_back(operand.node());
     if (auto* const scope = KeepValues<T>::current()) scope->keep(node.get(), y);

@@ -107,4 +107,18 @@ inline FileBytes read_file(const std::filesystem::path& path) {
     return file;
 }
 
+namespace detail {
+
+/// The folder that holds `file`: the given one or its folder `published`, as the set is unpacked.
+/// @throws IoError in the name of `who`, ending in `get`: where to get the set
+inline std::filesystem::path find_published(const char* who, const std::filesystem::path& folder, const char* published,
+                                            const std::string& file, const std::string& get) {
+    std::error_code error;
+    for (const auto& place : {folder, folder / published})
+        if (std::filesystem::is_regular_file(place / file, error)) return place;
+    throw IoError(
+        join_text(who, ": expected ", file, " in ", folder.string(), " or its ", published, ", got neither", get));
+}
+
+} // namespace detail
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -45,7 +45,7 @@ struct LoaderOptions {
     }
 };
 
-/// Makes the batches of a set: order, block means, normalisation, crop and flip, ahead of their use.
+/// Makes the batches of a set: order, block means, normalisation, crop, flip and cutout, ahead of their use.
 ///
 /// A batch depends on the set, the options, the epoch and its number alone: it has the same bits with and without
 /// prefetching, for every thread count and after every resume.
@@ -61,6 +61,7 @@ public:
         const Index block = options_.downscale;
         expect(options_.size >= 1, "Loader: expected a batch size of at least 1, got ", options_.size);
         expect(options_.augment.crop >= 0, "Loader: expected a crop of at least 0, got ", options_.augment.crop);
+        expect(options_.augment.cutout >= 0, "Loader: expected a cutout of at least 0, got ", options_.augment.cutout);
         expect(options_.prefetch >= 0, "Loader: expected a prefetch of at least 0, got ", options_.prefetch);
         expect(block >= 1 && set_.images.size(1) % block == 0 && set_.images.size(2) % block == 0,
                "Loader: expected a downscale that divides height and width of ", set_.images.shape(), ", got ", block);
@@ -103,7 +104,7 @@ private:
             const Index from = order.empty() ? first + i : order[static_cast<std::size_t>(first + i)];
             batch.labels.mutable_data()[i] = set_.labels.data()[from];
             kernels::place_image(Cpu{}, View<const std::uint8_t, 3>(set_.images.data() + from * H * W * C, {H, W, C}),
-                                 view<2>(table_), draw(options_.augment, random, first + i),
+                                 view<2>(table_), draw(options_.augment, random, first + i, P, Q),
                                  View<T, 3>(batch.images.mutable_data() + i * P * Q * C, {P, Q, C}));
         }
         return batch;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/data/dataset.hpp>
 
 #include <cmath>
@@ -22,7 +23,16 @@ namespace data {
 /// A class is three Gaussian blobs on grey, each with its own place and its own colour, light or dark. An image is its
 /// class moved by up to one pixel each way, plus normal noise.
 /// @throws ShapeError unless there is at least one pixel and one class
-inline ImageSet synthetic(const SyntheticOptions& options) {
+ImageSet synthetic(const SyntheticOptions& options);
+
+} // namespace data
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+namespace espalier::inline ESPALIER_BACKEND {
+namespace data {
+
+ESPALIER_BODY ImageSet synthetic(const SyntheticOptions& options) {
     const Shape shape{options.count, options.height, options.width, options.channels};
     expect(options.count >= 0 && options.height > 0 && options.width > 0 && options.channels > 0 && options.classes > 0,
            "synthetic: expected at least one pixel and one class, got ", shape, " and ", options.classes, " classes");
@@ -71,3 +81,4 @@ inline ImageSet synthetic(const SyntheticOptions& options) {
 
 } // namespace data
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <espalier/io/atomic_file.hpp>
+#include <espalier/data/atomic_file.hpp>
 #include <espalier/pruning/plan.hpp>
 
 #include <nlohmann/json.hpp>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <espalier/io/atomic_file.hpp>
+#include <espalier/data/atomic_file.hpp>
 #include <espalier/io/tensor_file.hpp>
 
 #include <nlohmann/json.hpp>
@@ -38,19 +38,6 @@ struct FilePlace {
         if (!condition) throw error(byte, parts...);
     }
 };
-
-/// Bytes an element of a type takes, or 0 for a type that the format did not have when this was written.
-inline std::uint64_t element_bytes(const std::string& type) {
-    for (const char* const known : {"F64", "I64", "U64"})
-        if (type == known) return 8;
-    for (const char* const known : {"F32", "I32", "U32"})
-        if (type == known) return 4;
-    for (const char* const known : {"F16", "BF16", "I16", "U16"})
-        if (type == known) return 2;
-    for (const char* const known : {"U8", "I8", "BOOL", "F8_E4M3", "F8_E5M2"})
-        if (type == known) return 1;
-    return 0;
-}
 
 /// Parses the header's text; the JSON library alone would let the last of two equal names win.
 inline SafetensorsHeader parse_header(const FilePlace& place, const std::string& text) {
@@ -128,13 +115,23 @@ inline TensorExtent read_extent(const FilePlace& place, const std::string& name,
     return extent;
 }
 
-/// Reads the tensor that starts where the file stands.
-template <class T> AnyTensor read_tensor(std::ifstream& file, const FilePlace& place, const TensorExtent& extent) {
+/// Reads the `extent.bytes` bytes that start where the file stands.
+inline void read_elements(std::ifstream& file, const FilePlace& place, const TensorExtent& extent, void* to) {
     const auto start = static_cast<std::uint64_t>(file.tellg());
-    Tensor<T> tensor(extent.shape);
-    file.read(reinterpret_cast<char*>(tensor.mutable_data()), static_cast<std::streamsize>(extent.bytes));
+    file.read(static_cast<char*>(to), static_cast<std::streamsize>(extent.bytes));
     place.require(static_cast<std::uint64_t>(file.gcount()) == extent.bytes, start, extent.bytes, " bytes for '",
                   extent.name, "', got ", file.gcount());
+}
+template <class T> AnyTensor read_tensor(std::ifstream& file, const FilePlace& place, const TensorExtent& extent) {
+    Tensor<T> tensor(extent.shape);
+    read_elements(file, place, extent, tensor.mutable_data());
+    return tensor;
+}
+inline AnyTensor read_foreign(std::ifstream& file, const FilePlace& place, const TensorExtent& extent) {
+    ForeignTensor tensor{extent.type, extent.shape};
+    if (element_bytes(extent.type) == 0) return tensor;
+    tensor.bytes = Tensor<std::uint8_t>({static_cast<Index>(extent.bytes)});
+    read_elements(file, place, extent, tensor.bytes.mutable_data());
     return tensor;
 }
 
@@ -143,7 +140,7 @@ template <class T> AnyTensor read_tensor(std::ifstream& file, const FilePlace& p
 /// Reads a safetensors file: 8 bytes of header length, a JSON header, raw little-endian data without holes.
 ///
 /// Every length is checked before it is used, so a damaged or hostile file is an error and no tensor is larger than the
-/// file. Tensors of types other than F32, F64, I64 and U8 are listed, and are an error only when asked for.
+/// file. Tensors of types other than F32, F64, I64 and U8 can be converted; one that can't is an error when asked for.
 /// @throws IoError naming the file and the byte
 /// Source: https://github.com/huggingface/safetensors#format
 inline TensorFile read_safetensors(const std::string& path) {
@@ -204,7 +201,7 @@ inline TensorFile read_safetensors(const std::string& path) {
         else if (extent.type == "U8")
             result.add(extent.name, detail::read_tensor<std::uint8_t>(file, place, extent));
         else
-            result.add(extent.name, ForeignTensor{extent.type, extent.shape});
+            result.add(extent.name, detail::read_foreign(file, place, extent));
     }
     return result;
 }

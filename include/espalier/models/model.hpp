@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
 /// Networks for small images: plain code, with no word about pruning.
@@ -22,6 +23,9 @@ template <class T> struct Output {
 enum class Shortcut { padded, projection };
 /// The nonlinearity of LeNet.
 enum class Nonlinearity { tanh, relu };
+/// How a ResNet of four stages begins: a 3x3 convolution, or a 7x7 convolution with stride 2 and 3x3 max pooling with
+/// stride 2, which leave a quarter of the height and width of an ImageNet image.
+enum class Stem { small, imagenet };
 
 /// What the models of this folder are made from. A checkpoint keeps it beside the model's name.
 struct Options {
@@ -30,7 +34,12 @@ struct Options {
     std::uint64_t seed = 0;                         ///< of the initial weights
     Index size = 28;                                ///< height and width of the input; LeNet only: 28 or 32
     Nonlinearity nonlinearity = Nonlinearity::tanh; ///< LeNet only
-    Shortcut shortcut = Shortcut::padded;           ///< ResNets only
+    Shortcut shortcut = Shortcut::padded;           ///< ResNets of three stages only; those of four project
+    Stem stem = Stem::small;                        ///< ResNets of four stages only
+    std::vector<Index> widths = {16, 32, 32, 64};   ///< Cnn only: filters of each convolution
+    std::vector<Index> hidden = {};                 ///< Vgg only: units of the linear layers before the last
+    Index pooled = 1;   ///< Vgg only: height and width that the last maps are averaged to, before the linear layers
+    double dropout = 0; ///< rate, Vgg: after each hidden layer; WideResNet: between the convolutions of a block
 };
 
 /// A classifier of images: what training, pruning and checkpoints take. Copies are handles, as of any module.

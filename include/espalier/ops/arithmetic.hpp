@@ -109,7 +109,8 @@ template <class T> Var<T> mul(const Var<T>& a, const Var<T>& b) {
 template <class T> Var<T> scale(const Var<T>& x, double factor) {
     const auto f = static_cast<T>(factor);
     return record<T>("scale", detail::scaled(x.value(), f), {x}, ChannelRule::same(),
-                     [f](const Tensor<T>& dy, const Inputs<T>& input) { input[0].add_grad(detail::scaled(dy, f)); });
+                     [f](const Tensor<T>& dy, const Inputs<T>& input) { input[0].add_grad(detail::scaled(dy, f)); },
+                     {{"factor", factor}});
 }
 
 /// The ops above, as operators.

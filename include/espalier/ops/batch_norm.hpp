@@ -100,7 +100,7 @@ Var<T> batch_norm(const Var<T>& x, const Var<T>& gamma, const Var<T>& beta, Var<
                       .ride(2, 0, ChannelRole::shifts)
                       .ride(3, 0, ChannelRole::mean)
                       .ride(4, 0, ChannelRole::variance),
-                  backward);
+                  backward, {{"mode", options.mode}, {"epsilon", options.epsilon}, {"activation", options.activation}});
 }
 
 ESPALIER_COMPILED_FUNCTION(batch_norm);

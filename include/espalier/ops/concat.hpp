@@ -46,7 +46,7 @@ template <class T> Var<T> concat(const std::vector<Var<T>>& operands, int axis) 
             input[i].add_grad(std::move(dx));
         }
     };
-    return record<T>("concat", y, operands, std::move(rule), backward);
+    return record<T>("concat", y, operands, std::move(rule), backward, {{"axis", axis}});
 }
 /// `concat({a, b}, -1)`
 template <class T> Var<T> concat(std::initializer_list<Var<T>> operands, int axis) {

@@ -155,7 +155,11 @@ template <class T> Var<T> conv2d(const Var<T>& x, const Var<T>& w, const Var<T>&
                          if (input[1].needs_grad())
                              input[1].add_grad(detail::conv2d_weight_gradient(xv, dy, input[1].shape, options));
                          if (biased && input[2].needs_grad()) input[2].add_grad(detail::column_sums(dy));
-                     });
+                     },
+                     {{"stride", options.stride},
+                      {"padding", options.padding},
+                      {"dilation", options.dilation},
+                      {"groups", options.groups}});
 }
 
 /// Convolution without a bias.

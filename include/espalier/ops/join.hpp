@@ -162,7 +162,8 @@ Var<T> join(const Var<T>& stream, const Var<T>& branch, const std::shared_ptr<Jo
                 });
                 input[2].add_grad(std::move(dk));
             }
-        });
+        },
+        {{"activation", activation}});
     if (result.needs_grad()) result.node()->join = state;
     return result;
 }

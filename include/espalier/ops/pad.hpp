@@ -39,7 +39,9 @@ Var<T> pad(const Var<T>& x, const std::vector<Index>& before, const std::vector<
         dispatch(dy.device(), [&](auto on) { kernels::copy(on, inner(strided(dy)), mutable_strided(dx)); });
         input[0].add_grad(std::move(dx));
     };
-    return record<T>("pad", y, {x}, std::move(rule), backward);
+    Attributes attributes{{"value", value}};
+    for (const Index count : before) attributes.add({"before", count});
+    return record<T>("pad", y, {x}, std::move(rule), backward, attributes);
 }
 
 ESPALIER_COMPILED_FUNCTION(pad);

@@ -78,7 +78,8 @@ Var<T> place(const Var<T>& x, const std::shared_ptr<JoinState<T>>& state, Index 
                                       kernels::place_gradient(on, view<4>(dy), kept, stride, mutable_view<4>(dx));
                                   });
                                   input[1].add_grad(std::move(dx));
-                              });
+                              },
+                              {{"stride", stride}});
     if (result.needs_grad()) result.node()->join = state;
     return result;
 }

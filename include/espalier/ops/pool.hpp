@@ -143,6 +143,9 @@ inline kernels::PoolWindow pool_window(const char* op, const Shape& x, PoolOptio
            ": expected a map of at least one window of ", size, " with padding ", padding, ", got ", x);
     return {size, size, stride, padding};
 }
+inline Attributes pool_attributes(const kernels::PoolWindow& window) {
+    return {{"rows", window.R}, {"columns", window.S}, {"stride", window.stride}, {"padding", window.padding}};
+}
 inline Shape pooled_shape(const Shape& x, const kernels::PoolWindow& window) {
     return {x[0], (x[1] + 2 * window.padding - window.R) / window.stride + 1,
             (x[2] + 2 * window.padding - window.S) / window.stride + 1, x[3]};
@@ -164,7 +167,7 @@ Var<T> max_pool(const char* op, const Var<T>& x, const kernels::PoolWindow& wind
         });
         input[0].add_grad(std::move(dx));
     };
-    return record<T>(op, y.reshape(result), {x}, ChannelRule::same(), backward);
+    return record<T>(op, y.reshape(result), {x}, ChannelRule::same(), backward, pool_attributes(window));
 }
 
 } // namespace detail
@@ -190,7 +193,7 @@ template <class T> Var<T> avg_pool2d(const Var<T>& x, const PoolOptions& options
                  [&](auto on) { kernels::avg_pool2d_backward(on, window, view<4>(dy), mutable_view<4>(dx)); });
         input[0].add_grad(std::move(dx));
     };
-    return record<T>("avg_pool2d", y, {x}, ChannelRule::same(), backward);
+    return record<T>("avg_pool2d", y, {x}, ChannelRule::same(), backward, detail::pool_attributes(window));
 }
 
 /// Mean over all pixels: x [N,H,W,C], y [N,C]. @throws ShapeError if x is no map or has no pixels

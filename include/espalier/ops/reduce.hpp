@@ -110,8 +110,11 @@ Var<T> divided_sum(const char* op, const Var<T>& x, const AxisSet& reduced, Keep
         });
         input[0].add_grad(std::move(dx));
     };
+    Attributes attributes{{"divisor", divisor}};
+    for (int axis = 0; axis < x.rank(); ++axis)
+        if (reduced[static_cast<std::size_t>(axis)]) attributes.add({"axis", axis});
     return record<T>(op, y.reshape(reduced_shape(x.shape(), reduced, keep)), {x},
-                     reduce_rule(x.shape(), reduced, blocked), backward);
+                     reduce_rule(x.shape(), reduced, blocked), backward, attributes);
 }
 
 } // namespace detail

@@ -35,7 +35,7 @@ template <class T> Var<T> slice(const Var<T>& x, int axis, Index begin, Index en
         });
         input[0].add_grad(std::move(dx));
     };
-    return record<T>("slice", y, {x}, std::move(rule), backward);
+    return record<T>("slice", y, {x}, std::move(rule), backward, {{"axis", axis}, {"begin", begin}, {"step", step}});
 }
 
 ESPALIER_COMPILED_FUNCTION(slice);

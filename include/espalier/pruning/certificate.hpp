@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/pruning/cost.hpp>
 
 #include <cmath>
@@ -28,15 +29,7 @@ struct Certificate {
 };
 
 /// One line, for people.
-inline std::string to_text(const Certificate& c) {
-    return join_text("certificate (", c.holds() ? "holds" : "FAILS", "): masked and pruned network on ", c.images,
-                     " images: ", c.reference_path_bit_equal ? "bit-equal" : "NOT bit-equal",
-                     " on the fixed-order path",
-                     c.reference_path_bit_equal ? "" : join_text(" (", c.reference_path_max_error, " apart)"), ", ",
-                     c.fast_path_max_relative_error, " apart on the fast path; MACs predicted ", c.predicted_macs,
-                     ", counted ", c.counted_macs, "; parameters predicted ", c.predicted_parameters, ", counted ",
-                     c.counted_parameters, c.note.empty() ? "" : "; note: ", c.note);
-}
+std::string to_text(const Certificate& c);
 
 namespace pruning::detail {
 
@@ -59,3 +52,19 @@ template <class T> double relative_error(const Tensor<T>& a, const Tensor<T>& b)
 
 } // namespace pruning::detail
 } // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+namespace espalier::inline ESPALIER_BACKEND {
+
+ESPALIER_BODY std::string to_text(const Certificate& c) {
+    return join_text("certificate (", c.holds() ? "holds" : "FAILS", "): masked and pruned network on ", c.images,
+                     " images: ", c.reference_path_bit_equal ? "bit-equal" : "NOT bit-equal",
+                     " on the fixed-order path",
+                     c.reference_path_bit_equal ? "" : join_text(" (", c.reference_path_max_error, " apart)"), ", ",
+                     c.fast_path_max_relative_error, " apart on the fast path; MACs predicted ", c.predicted_macs,
+                     ", counted ", c.counted_macs, "; parameters predicted ", c.predicted_parameters, ", counted ",
+                     c.counted_parameters, c.note.empty() ? "" : "; note: ", c.note);
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND
+#endif

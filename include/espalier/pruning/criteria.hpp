@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/pruning/groups.hpp>
 
 #include <cmath>
@@ -65,6 +66,53 @@ template <class T, class F> double mean_over(const Channel<T>& channel, ChannelR
     return count == 0 ? std::numeric_limits<double>::quiet_NaN() : sum / static_cast<double>(count);
 }
 
+template <class T> Score<T> score_by_norm(int power) {
+    expect(power == 1 || power == 2, "FilterNorm: expected power 1 or 2, got ", power);
+    return [power](const Channel<T>& channel) {
+        return mean_over(channel, ChannelRole::makes, [power](const auto& m) { return slice_norm(m, power); });
+    };
+}
+
+template <class T> Score<T> score_by_scale() {
+    return [](const Channel<T>& channel) {
+        return mean_over(channel, ChannelRole::scales, [](const auto& m) { return slice_norm(m, 1); });
+    };
+}
+
+template <class T> Score<T> score_by_folded_norm(const ChannelGraph<T>& graph, double epsilon) {
+    struct Folding {
+        Tensor<T> gamma, variance;
+    };
+    std::unordered_map<const Node<T>*, const Node<T>*> made_by; // result of a product -> its weight
+    auto foldings = std::make_shared<std::unordered_map<const Node<T>*, Folding>>();
+    const auto& variables = graph.trace().variables;
+    for (const auto& node : graph.trace().nodes) {
+        if (node->rule.weight() >= 0)
+            made_by[node.get()] = node->inputs[static_cast<std::size_t>(node->rule.weight())].get();
+        if (std::string(node->op) != "batch_norm" || !made_by.count(node->inputs[0].get())) continue;
+        (*foldings)[made_by[node->inputs[0].get()]] = {variables.at(node->inputs[1].get()).var.value(),
+                                                       variables.at(node->inputs[4].get()).var.value()};
+    }
+    return [foldings, epsilon](const Channel<T>& channel) {
+        return mean_over(channel, ChannelRole::makes, [&](const auto& m) {
+            const double norm = slice_norm(m, 2);
+            const auto it = foldings->find(m.variable.node().get());
+            if (it == foldings->end()) return norm;
+            const double gamma = static_cast<double>(it->second.gamma.data()[m.entry]);
+            return std::abs(gamma) * norm /
+                   std::sqrt(static_cast<double>(it->second.variance.data()[m.entry]) + epsilon);
+        });
+    };
+}
+
+template <class T> Score<T> score_at_random(std::uint64_t seed) {
+    return [seed](const Channel<T>& channel) {
+        return mean_over(channel, ChannelRole::makes, [seed](const auto& m) {
+            return Random(seed, m.name).uniform(static_cast<std::uint64_t>(m.entry));
+        });
+    };
+}
+
 } // namespace detail
 } // namespace pruning
 
@@ -77,11 +125,7 @@ struct FilterNorm {
     /// @{
     std::string name() const { return power == 1 ? "filter l1" : "filter l2"; }
     template <class T> pruning::Score<T> prepare(const pruning::ChannelGraph<T>&) const {
-        expect(power == 1 || power == 2, "FilterNorm: expected power 1 or 2, got ", power);
-        return [p = power](const pruning::Channel<T>& channel) {
-            return pruning::detail::mean_over(channel, ChannelRole::makes,
-                                              [p](const auto& m) { return pruning::detail::slice_norm(m, p); });
-        };
+        return pruning::detail::score_by_norm<T>(power);
     }
     /// @}
 };
@@ -92,10 +136,7 @@ struct BatchNormScale {
     /// @{
     std::string name() const { return "batch-norm scale"; }
     template <class T> pruning::Score<T> prepare(const pruning::ChannelGraph<T>&) const {
-        return [](const pruning::Channel<T>& channel) {
-            return pruning::detail::mean_over(channel, ChannelRole::scales,
-                                              [](const auto& m) { return pruning::detail::slice_norm(m, 1); });
-        };
+        return pruning::detail::score_by_scale<T>();
     }
     /// @}
 };
@@ -111,28 +152,7 @@ struct FoldedNorm {
     /// @{
     std::string name() const { return "batch-norm-folded l2"; }
     template <class T> pruning::Score<T> prepare(const pruning::ChannelGraph<T>& graph) const {
-        struct Folding {
-            Tensor<T> gamma, variance;
-        };
-        std::unordered_map<const Node<T>*, const Node<T>*> made_by; // result of a product -> its weight
-        auto foldings = std::make_shared<std::unordered_map<const Node<T>*, Folding>>();
-        const auto& variables = graph.trace().variables;
-        for (const auto& node : graph.trace().nodes) {
-            if (node->rule.weight() >= 0)
-                made_by[node.get()] = node->inputs[static_cast<std::size_t>(node->rule.weight())].get();
-            if (std::string(node->op) != "batch_norm" || !made_by.count(node->inputs[0].get())) continue;
-            (*foldings)[made_by[node->inputs[0].get()]] = {variables.at(node->inputs[1].get()).var.value(),
-                                                           variables.at(node->inputs[4].get()).var.value()};
-        }
-        return [foldings, e = epsilon](const pruning::Channel<T>& channel) {
-            return pruning::detail::mean_over(channel, ChannelRole::makes, [&](const auto& m) {
-                const double norm = pruning::detail::slice_norm(m, 2);
-                const auto it = foldings->find(m.variable.node().get());
-                if (it == foldings->end()) return norm;
-                const double gamma = static_cast<double>(it->second.gamma.data()[m.entry]);
-                return std::abs(gamma) * norm / std::sqrt(static_cast<double>(it->second.variance.data()[m.entry]) + e);
-            });
-        };
+        return pruning::detail::score_by_folded_norm<T>(graph, epsilon);
     }
     /// @}
 };
@@ -193,13 +213,15 @@ struct RandomScore {
     /// @{
     std::string name() const { return "random"; }
     template <class T> pruning::Score<T> prepare(const pruning::ChannelGraph<T>&) const {
-        return [s = seed](const pruning::Channel<T>& channel) {
-            return pruning::detail::mean_over(channel, ChannelRole::makes, [s](const auto& m) {
-                return Random(s, m.name).uniform(static_cast<std::uint64_t>(m.entry));
-            });
-        };
+        return pruning::detail::score_at_random<T>(seed);
     }
     /// @}
 };
+
+ESPALIER_COMPILED_CLASS(pruning::Criterion);
+ESPALIER_COMPILED_FUNCTION(pruning::detail::score_by_norm);
+ESPALIER_COMPILED_FUNCTION(pruning::detail::score_by_scale);
+ESPALIER_COMPILED_FUNCTION(pruning::detail::score_by_folded_norm);
+ESPALIER_COMPILED_FUNCTION(pruning::detail::score_at_random);
 
 } // namespace espalier::inline ESPALIER_BACKEND

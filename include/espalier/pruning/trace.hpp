@@ -89,5 +89,6 @@ template <class M> Trace<typename M::Scalar> trace(M& model, const Shape& image)
 } // namespace pruning
 
 ESPALIER_COMPILED_FUNCTION(pruning::detail::trace_batch);
+ESPALIER_COMPILED_FUNCTION(pruning::detail::trace_image);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -1,10 +1,8 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/core/error.hpp>
 
-#include <algorithm>
-#include <cmath>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -25,6 +23,21 @@ struct PlotOptions {
     std::vector<std::string> categories = {};           ///< names of x = 0, 1, 2, ... for bars
     int width = 640, height = 400;                      ///< in pixels
 };
+
+/// Lines or bars with axes, ticks and a legend, as the text of an SVG image. Points that are not finite leave a gap.
+/// @throws ShapeError if a series has not as many x as y
+std::string svg_plot(const std::vector<Series>& series, const PlotOptions& options = {});
+
+} // namespace report
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace espalier::inline ESPALIER_BACKEND {
+namespace report {
 
 namespace detail {
 
@@ -65,9 +78,7 @@ inline std::string svg_text(double x, double y, const char* anchor, const std::s
 
 } // namespace detail
 
-/// Lines or bars with axes, ticks and a legend, as the text of an SVG image. Points that are not finite leave a gap.
-/// @throws ShapeError if a series has not as many x as y
-inline std::string svg_plot(const std::vector<Series>& series, const PlotOptions& options = {}) {
+ESPALIER_BODY std::string svg_plot(const std::vector<Series>& series, const PlotOptions& options) {
     // Colours that colour-blind people can tell apart (Okabe and Ito 2008).
     static constexpr const char* colours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
                                               "#e69f00", "#56b4e9", "#000000"};
@@ -152,3 +163,4 @@ inline std::string svg_plot(const std::vector<Series>& series, const PlotOptions
 
 } // namespace report
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

@@ -27,8 +27,8 @@ template <class T> struct TrainerOptions {
     CrossEntropyOptions loss = {}; ///< of the cross-entropy
     /// Added to the cross-entropy, if there is one; an undefined result adds nothing and costs nothing.
     std::function<Var<T>(const models::Output<T>&, Index step)> regularizer = {};
-    std::vector<Hook> before_step = {};      ///< gradients are there, the update is not
-    std::vector<Hook> after_step = {};       ///< the position counts the step: what a checkpoint would keep
+    std::vector<Hook> before_step = {};      ///< gradients are there, the update is not: clipping
+    std::vector<Hook> after_step = {};       ///< averages, then the log; the position counts the step
     std::vector<Hook> after_epoch = {};      ///< as above; `position()` is already at the next epoch
     const std::atomic<bool>* stop = nullptr; ///< set by a signal handler, say: the run ends after the step it is in
 };

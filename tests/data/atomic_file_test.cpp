@@ -1,6 +1,6 @@
 #include "support/check.hpp"
 
-#include <espalier/io/atomic_file.hpp>
+#include <espalier/data/atomic_file.hpp>
 
 #include <csignal>
 #include <filesystem>

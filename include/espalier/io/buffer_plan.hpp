@@ -1,0 +1,67 @@
+#pragma once
+
+#include <espalier/io/export_graph.hpp>
+
+#include <numeric>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+/// Where the values of an export graph live while it runs, one image at a time.
+struct BufferPlan {
+    static constexpr Index elsewhere = -1;
+    std::vector<std::size_t> root; ///< by value: the one whose memory it shares, itself if none
+    std::vector<Index> offset;     ///< by root, in elements of one workspace; `elsewhere`: image, result, constants
+    Index size = 0;                ///< elements of the workspace
+};
+
+/// Lays values out in one workspace so that two share memory only if no step needs both.
+///
+/// A reshape shares its operand's memory, and so does a step that works element by element when nobody reads its
+/// operand later. Values are placed largest first, each at the lowest place that is free while it lives.
+inline BufferPlan plan_buffers(const ExportGraph& graph) {
+    static const std::set<std::string> elementwise{"relu", "sigmoid", "tanh",  "exp",     "log",
+                                                   "abs",  "sqrt",    "scale", "softmax", "batch_norm"};
+    const std::size_t count = graph.values.size();
+    struct Life {
+        std::size_t first, last; // steps
+    };
+    BufferPlan plan{std::vector<std::size_t>(count), std::vector<Index>(count, BufferPlan::elsewhere)};
+    std::iota(plan.root.begin(), plan.root.end(), std::size_t(0));
+    std::vector<std::size_t> last_read(count, 0);
+    for (std::size_t i = 0; i < graph.steps.size(); ++i)
+        for (const std::size_t input : graph.steps[i].inputs) last_read[input] = i;
+
+    std::vector<Life> lives(count, {0, 0});
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < graph.steps.size(); ++i) {
+        const ExportStep& step = graph.steps[i];
+        const std::size_t y = step.output, x = plan.root[step.inputs[0]];
+        const bool last_reader = lives[x].last <= i && x != 0 && y != graph.output;
+        if (step.op == "reshape" || (elementwise.contains(step.op) && last_reader)) {
+            plan.root[y] = x;
+            lives[x].last = std::max(lives[x].last, last_read[y]);
+        } else {
+            lives[y] = {i, last_read[y]};
+            order.push_back(y);
+        }
+    }
+    std::erase_if(order, [&](std::size_t value) { return value == plan.root[graph.output]; });
+    const auto extent = [&](std::size_t value) { return graph.values[value].shape.size(); };
+    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return extent(a) > extent(b); });
+    std::vector<std::size_t> placed; // by rising offset
+    for (const std::size_t value : order) {
+        Index at = 0;
+        for (const std::size_t other : placed) {
+            const bool together = lives[value].first <= lives[other].last && lives[other].first <= lives[value].last;
+            if (together && plan.offset[other] < at + extent(value) && at < plan.offset[other] + extent(other))
+                at = plan.offset[other] + extent(other);
+        }
+        plan.offset[value] = at;
+        plan.size = std::max(plan.size, at + extent(value));
+        const auto behind = std::find_if(placed.begin(), placed.end(), [&](auto p) { return plan.offset[p] > at; });
+        placed.insert(behind, value);
+    }
+    return plan;
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND
