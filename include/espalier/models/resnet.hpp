@@ -96,9 +96,11 @@ template <class T> ResNet<T> resnet110(const Options& options = {}) { return {11
 /// @}
 
 /// Those for ImageNet: 11.7, 21.8 and 25.6 million parameters for its 1000 classes.
+/// @{
 template <class T> ResNet<T> resnet18(const Options& options = {}) { return {18, options}; }
 template <class T> ResNet<T> resnet34(const Options& options = {}) { return {34, options}; }
 template <class T> ResNet<T> resnet50(const Options& options = {}) { return {50, options}; }
+/// @}
 
 } // namespace models
 
