@@ -58,7 +58,7 @@ def build(page, text, work):
     program, folder = file.with_suffix(".out"), file.with_suffix("")
     file.write_text(code[0])
     archive = [ARCHIVE] if ARCHIVE.exists() and page != "README.md" else []
-    command = [*COMPILER, *(["-O1", "-DESPALIER_COMPILED=extern"] if archive else ["-O2"]), file]
+    command = [*COMPILER, *(["-O1", "-DESPALIER_COMPILED=1"] if archive else ["-O2"]), file]
     command += ["-o", program, *archive, "-lz"] if code[1] else ["-fsyntax-only"]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if built.returncode:

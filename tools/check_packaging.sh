@@ -22,7 +22,7 @@ quietly "$conan" create packaging/conan --profile:all packaging/conan/system_dep
 echo "conan: created and consumed, with espalier::compiled"
 
 quietly cmake -DWORK="$work/vcpkg" -DFEATURES=openmp -P packaging/vcpkg/check.cmake
-cat "$work/log"
+tail -1 "$work/log"
 quietly cmake -S tests/build/consumer -B "$work/consumer" -G Ninja -DCOMPILED=OFF -DCMAKE_PREFIX_PATH="$work/vcpkg/packages"
 quietly cmake --build "$work/consumer"
 (cd "$work/consumer" && ./consumer)

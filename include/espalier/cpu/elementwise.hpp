@@ -128,6 +128,7 @@ void row(const F& f, Index n, T* y, Index y_step, const A* a, Index a_step, cons
 
 } // namespace detail
 
+/// What ops compute with: functions of an executor and views, which allocate nothing, return nothing and check nothing.
 namespace kernels {
 
 /// y = f(a), element by element; the views have the same extents and y overlaps no operand.

@@ -15,6 +15,7 @@ struct SyntheticOptions {
     std::uint64_t seed = 0;     ///< of classes, places and noise
 };
 
+/// Data sets by name.
 namespace data {
 
 /// Small images that a small network can learn, for tests and examples: image i is of class i % classes.

@@ -21,6 +21,7 @@ enum class Fit {
     other_type ///< not ours, or not to be converted into it
 };
 
+/// Whether it keeps a file from being loaded.
 inline bool is_problem(Fit fit) { return fit != Fit::fits && fit != Fit::kept && fit != Fit::passed_over; }
 
 /// One line of a report: a tensor of the file, one of the module, or both.
@@ -28,13 +29,13 @@ struct StateMatch {
     std::string theirs, ours;                   ///< names; empty where there is none
     std::string type;                           ///< of theirs, as safetensors calls it
     Shape their_shape, wanted_shape, our_shape; ///< wanted: what theirs should have been
-    Fit fit = Fit::fits;
+    Fit fit = Fit::fits;                        ///< what became of it
 };
 
 /// Every name and shape of a foreign file beside those of a module: why it loads, or why it does not.
 struct StateReport {
-    std::string source; ///< the file
-    std::vector<StateMatch> matches;
+    std::string source;              ///< the file
+    std::vector<StateMatch> matches; ///< one a tensor, theirs or ours
 
     /// Whether `import_state` would load it.
     bool fits() const {
@@ -42,6 +43,7 @@ struct StateReport {
     }
 };
 
+/// In words: `missing in the file`.
 std::string to_text(Fit fit);
 /// A table with a line a tensor: name and shape there, name and shape here, and what became of it.
 std::string to_text(const StateReport& report);

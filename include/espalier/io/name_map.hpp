@@ -21,9 +21,9 @@ enum class ForeignLayout {
 struct NameRule {
     std::string theirs; ///< empty: ours has no counterpart; it stays as it is and is not written
     std::string ours;   ///< empty: theirs is of no use here; it is passed over and not written
-    ForeignLayout layout = ForeignLayout::same;
-    Index pixels = 1;          ///< of a flattened map
-    std::string subtract = {}; ///< a foreign tensor: ours = theirs - it. Written back as zeros
+    ForeignLayout layout = ForeignLayout::same; ///< how theirs is brought to ours
+    Index pixels = 1;                           ///< of a flattened map
+    std::string subtract = {};                  ///< a foreign tensor: ours = theirs - it. Written back as zeros
 };
 
 /// The names and layouts of another framework, as data: which of its tensors is which of a module's.
@@ -34,8 +34,9 @@ struct NameRule {
 ///     map.pass_over("fc.*").keep("linear.*"); // a head of one's own
 ///     map.add({.theirs = "neck.*.kernel", .ours = "neck.*.weight", .layout = es::ForeignLayout::filters});
 struct NameMap {
-    std::vector<NameRule> rules;
+    std::vector<NameRule> rules; ///< later ones go before earlier ones
 
+    /// Adds a rule, which goes before all others.
     NameMap& add(NameRule rule) {
         rules.push_back(std::move(rule));
         return *this;

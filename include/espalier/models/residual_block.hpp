@@ -40,6 +40,7 @@ enum class Branch { basic, bottleneck };
 /// bottleneck is at its 3x3 convolution, as in torchvision, and not at its first.
 template <class T> class ResidualBlock : public Module<T> {
 public:
+    /// A block from `in` to `out` channels; another width or stride takes the `shortcut`, else x passes as it is.
     ResidualBlock(Index in, Index out, Index stride, Shortcut shortcut, Branch branch = Branch::basic) {
         if (branch == Branch::basic) {
             append(in, out, 3, stride);
@@ -59,6 +60,7 @@ public:
         }
     }
 
+    /// x [N,H,W,in] -> y [N,P,Q,out] with P = ceil(H / stride).
     BlockResult<T> forward(const Var<T>& x) const {
         Var<T> branch = x;
         for (std::size_t i = 0; i < layers_.size(); ++i) {

@@ -15,6 +15,7 @@ template <class Block> class ResidualStage : public Module<typename Block::Scala
     using T = typename Block::Scalar;
 
 public:
+    /// Adds a block behind the others, as a child.
     void append(Block block) {
         const std::string number = std::to_string(blocks_.size());
         blocks_.push_back(this->child(number, std::move(block)));

@@ -87,16 +87,20 @@ private:
 };
 
 /// The depths that are usual on CIFAR: 0.27, 0.46, 0.66, 0.85 and 1.73 million parameters.
+/// @{
 template <class T> ResNet<T> resnet20(const Options& options = {}) { return {20, options}; }
 template <class T> ResNet<T> resnet32(const Options& options = {}) { return {32, options}; }
 template <class T> ResNet<T> resnet44(const Options& options = {}) { return {44, options}; }
 template <class T> ResNet<T> resnet56(const Options& options = {}) { return {56, options}; }
 template <class T> ResNet<T> resnet110(const Options& options = {}) { return {110, options}; }
+/// @}
 
 /// Those for ImageNet: 11.7, 21.8 and 25.6 million parameters for its 1000 classes.
+/// @{
 template <class T> ResNet<T> resnet18(const Options& options = {}) { return {18, options}; }
 template <class T> ResNet<T> resnet34(const Options& options = {}) { return {34, options}; }
 template <class T> ResNet<T> resnet50(const Options& options = {}) { return {50, options}; }
+/// @}
 
 } // namespace models
 

@@ -112,10 +112,12 @@ private:
 
 /// The configurations A, B, D and E: 9.23, 9.41, 14.72 and 20.04 million parameters with one linear layer for 10
 /// classes.
+/// @{
 template <class T> Vgg<T> vgg11(const Options& options = {}) { return {11, options}; }
 template <class T> Vgg<T> vgg13(const Options& options = {}) { return {13, options}; }
 template <class T> Vgg<T> vgg16(const Options& options = {}) { return {16, options}; }
 template <class T> Vgg<T> vgg19(const Options& options = {}) { return {19, options}; }
+/// @}
 
 } // namespace models
 

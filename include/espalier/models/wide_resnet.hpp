@@ -30,6 +30,7 @@ public:
         if (stride != 1 || in != out) projection_ = this->child("projection", convolution<T>(in, out, 1, stride));
     }
 
+    /// x [N,H,W,in] -> y [N,P,Q,out] with P = ceil(H / stride).
     BlockResult<T> forward(const Var<T>& x) {
         const Var<T> active = bn1_.forward(x, Activation::relu);
         Var<T> inner = bn2_.forward(conv1_.forward(active), Activation::relu);
@@ -95,8 +96,10 @@ private:
 };
 
 /// 2.75 and 36.5 million parameters.
+/// @{
 template <class T> WideResNet<T> wrn_16_4(const Options& options = {}) { return {16, 4, options}; }
 template <class T> WideResNet<T> wrn_28_10(const Options& options = {}) { return {28, 10, options}; }
+/// @}
 
 } // namespace models
 

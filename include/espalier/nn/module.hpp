@@ -53,11 +53,10 @@ public:
 
     /// Training or inference, for this module and everything below: what batch norm and dropout do.
     void set_mode(Mode mode);
-    /// `set_mode`, by the usual names.
-    /// @{
+    /// `set_mode(Mode::training)`.
     void train() { set_mode(Mode::training); }
+    /// `set_mode(Mode::inference)`.
     void eval() { set_mode(Mode::inference); }
-    /// @}
     /// What was set last; training before that.
     Mode mode() const { return state_->mode; }
 

@@ -10,9 +10,11 @@ namespace kernels {
 /// Where window `i` of `windows` begins and ends when they cover `extent` pixels evenly: floor(i * extent / windows)
 /// and ceil((i + 1) * extent / windows). With the arguments exchanged: the windows that pixel `i` lies in.
 struct AdaptiveWindow {
+    /// Of window `i`.
     AdaptiveWindow(Index i, Index windows, Index extent)
         : begin(i * extent / windows), end(((i + 1) * extent + windows - 1) / windows) {}
-    Index begin, end;
+    Index begin, end; ///< pixels [begin, end)
+    /// Pixels of the window.
     Index size() const { return end - begin; }
 };
 

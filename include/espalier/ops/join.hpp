@@ -26,8 +26,9 @@ template <class T> struct JoinState {
 namespace kernels {
 
 // stream, y, dy: [M,C] with M pixels; branch: [M,J]; kept: [J]; constant: [C].  One range of pixels a thread.
-inline constexpr Index join_grain = 512;
+inline constexpr Index join_grain = 512; ///< pixels
 
+/// Calls write(m, C, stream[m], addend) for each pixel m, where addend [C] is what the branch and the constant add.
 template <class T, class Write>
 void join_pixels(View<const T, 2> stream, View<const T, 2> branch, const std::vector<Index>& kept,
                  View<const T, 1> constant, const Write& write) {

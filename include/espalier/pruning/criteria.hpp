@@ -22,8 +22,8 @@ template <class T> using Score = std::function<double(const Channel<T>&)>;
 /// `prepare` looks at the network once, the score it returns is asked for every channel.
 template <class T> class Criterion {
 public:
-    template <class C>
     /// Keeps a copy of a criterion of any type.
+    template <class C>
     Criterion(const C& criterion) // NOLINT: a criterion is given by its own type
         : name_(criterion.name()),
           prepare_([criterion](const ChannelGraph<T>& graph) { return criterion.prepare(graph); }) {}
@@ -38,15 +38,14 @@ private:
     std::function<Score<T>(const ChannelGraph<T>&)> prepare_;
 };
 
-namespace detail {
-
-/// Calls f(element) for each element of entry `entry` of one axis of x.
+/// Calls f(element), in double, for each element of x [...] that has index `entry` on one axis: of one filter, say.
 template <class T, class F> void each_of_slice(const Tensor<T>& x, int axis, Index entry, const F& f) {
     const Index outer = x.shape().product(0, axis), inner = x.shape().product(axis + 1, x.rank());
     for (Index o = 0; o < outer; ++o)
         for (Index i = 0; i < inner; ++i) f(static_cast<double>(x.data()[(o * x.size(axis) + entry) * inner + i]));
 }
 
+/// l1 (power 1) or l2 (power 2) norm of what a member is: one filter, one input channel of a weight, one scale.
 template <class T> double slice_norm(const ChannelMember<T>& m, int power) {
     double sum = 0;
     each_of_slice(m.variable.value(), m.axis, m.entry, [&](double v) { sum += power == 1 ? std::abs(v) : v * v; });
@@ -65,6 +64,8 @@ template <class T, class F> double mean_over(const Channel<T>& channel, ChannelR
         }
     return count == 0 ? std::numeric_limits<double>::quiet_NaN() : sum / static_cast<double>(count);
 }
+
+namespace detail {
 
 template <class T> Score<T> score_by_norm(int power) {
     expect(power == 1 || power == 2, "FilterNorm: expected power 1 or 2, got ", power);
@@ -194,7 +195,7 @@ template <class M> struct ActivationPeak {
                     if (m.role == ChannelRole::makes && peak_of_class.count(channel.id))
                         (*peaks)[{m.variable.node().get(), m.entry}] = peak_of_class[channel.id];
         return [peaks](const pruning::Channel<T>& channel) {
-            return pruning::detail::mean_over(channel, ChannelRole::makes, [&](const auto& m) {
+            return pruning::mean_over(channel, ChannelRole::makes, [&](const auto& m) {
                 const auto it = peaks->find({m.variable.node().get(), m.entry});
                 return it == peaks->end() ? std::numeric_limits<double>::quiet_NaN() : it->second;
             });

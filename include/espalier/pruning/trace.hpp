@@ -10,6 +10,7 @@
 #include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
+/// From a recorded forward pass to a smaller network: groups, scores, plan, surgery, certificate.
 namespace pruning {
 
 /// One recorded forward pass: what groups, cost and criteria are read off.

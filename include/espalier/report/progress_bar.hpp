@@ -17,6 +17,7 @@ std::string duration_text(double seconds);
 /// bar of `bar_width` characters if that is positive.
 std::string progress_text(const Progress& p, int bar_width = 0);
 
+/// How a `ProgressBar` shows a run.
 enum class ProgressStyle {
     automatic, ///< a bar where `to` is a terminal, else lines
     bar,       ///< one line that is drawn again and again

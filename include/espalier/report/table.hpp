@@ -8,6 +8,7 @@
 #include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
+/// Tables, plots and progress for people.
 namespace report {
 
 /// Rows of cells under a header, as aligned text or as Markdown. Columns of numbers are aligned to the right.

@@ -20,9 +20,10 @@ enum class EmaStart {
             ///< forgotten
 };
 
+/// Options of `Ema`.
 struct EmaOptions {
-    double decay = 0.999; ///< weight of the past, in [0, 1)
-    EmaStart start = EmaStart::full;
+    double decay = 0.999;            ///< weight of the past, in [0, 1)
+    EmaStart start = EmaStart::full; ///< how the first averages are taken
 };
 
 namespace kernels {
@@ -52,6 +53,7 @@ template <class T> void move_towards(Cpu, T weight, View<const T, 1> x, View<T, 
 /// tf.train.ExponentialMovingAverage(num_updates).
 template <class T> class Ema {
 public:
+    /// Of a module as it is now. @throws ShapeError for a decay out of range
     Ema(const Module<T>& module, const EmaOptions& options) : options_(options) {
         expect(options.decay >= 0 && options.decay < 1, "Ema: expected a decay in [0, 1), got ", options.decay);
         for (const auto& list : {module.parameters(), module.buffers()})
@@ -150,6 +152,7 @@ private:
 /// The averages are in their module until the end of the scope: for evaluation.
 template <class T> class EmaScope {
 public:
+    /// Swaps the averages in.
     explicit EmaScope(Ema<T>& averages) : averages_(averages) { averages_.swap(); }
     ~EmaScope() { averages_.swap(); }
     EmaScope(const EmaScope&) = delete;

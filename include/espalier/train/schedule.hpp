@@ -15,6 +15,7 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// The learning rate of step 0, 1, 2, ...: a pure function of the step, so a resumed run has it right by construction.
 using Schedule = std::function<double(Index step)>;
 
+/// Learning rates by step.
 namespace schedules {
 
 namespace detail {
