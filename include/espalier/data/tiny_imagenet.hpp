@@ -130,6 +130,7 @@ inline std::vector<std::string> tiny_class_names(const std::filesystem::path& fi
 
 namespace data {
 
+/// How `TinyImageNet` is read.
 struct TinyImageNetOptions {
     std::filesystem::path cache; ///< folder for the decoded pixels; empty: the one that holds `wnids.txt`
 };
