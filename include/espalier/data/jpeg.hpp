@@ -15,6 +15,7 @@
 #endif
 
 #include <csetjmp>
+#include <filesystem>
 
 namespace espalier::inline ESPALIER_BACKEND {
 

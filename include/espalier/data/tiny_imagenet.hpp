@@ -130,7 +130,7 @@ inline std::vector<std::string> tiny_class_names(const std::filesystem::path& fi
 
 namespace data {
 
-/// Options of `TinyImageNet`.
+/// How `TinyImageNet` is read.
 struct TinyImageNetOptions {
     std::filesystem::path cache; ///< folder for the decoded pixels; empty: the one that holds `wnids.txt`
 };
@@ -145,7 +145,7 @@ struct TinyImageNetOptions {
 inline ImageSet TinyImageNet(const std::filesystem::path& folder, Split split,
                              const TinyImageNetOptions& options = {}) {
     constexpr Index side = 64;
-    const auto root =
+    const std::filesystem::path root =
         detail::find_published("TinyImageNet", folder, "tiny-imagenet-200", "wnids.txt", detail::get_tiny_imagenet);
     const std::vector<std::string> classes = detail::tiny_classes(root / "wnids.txt");
     const std::vector<std::string> names = detail::tiny_class_names(root / "words.txt", classes);
