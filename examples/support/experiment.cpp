@@ -7,6 +7,7 @@
 #include <espalier/core/parallel.hpp>
 #include <espalier/data/loader.hpp>
 #include <espalier/data/normalize.hpp>
+#include <espalier/io/example.hpp>
 #include <espalier/io/plan_file.hpp>
 #include <espalier/pruning/surgery.hpp>
 #include <espalier/regularizers/feature_flow.hpp>
@@ -206,6 +207,7 @@ private:
         const Checkpoint checkpoint = read_checkpoint(file);
         Network net = make_network(checkpoint.model, checkpoint.options);
         restore(checkpoint, *net);
+        check(checkpoint, *net);
         s_.model = checkpoint.model;
         const auto numbers = [&](const std::string& name) {
             const Tensor<double> tensor = checkpoint.extra.get<double>(name);
@@ -216,9 +218,18 @@ private:
         const Tensor<Index> extents = checkpoint.extra.get<Index>("image");
         return {net, Shape{extents.at(0), extents.at(1), extents.at(2)}};
     }
-    void save(const std::string& name, const models::Model<T>& net, const Optimizer<T>& optimizer,
-              const Position& position, const Shape& shape) const {
+    /// Whether a network says of the images in its checkpoint what it said when it was saved.
+    static void check(const Checkpoint& checkpoint, models::Model<T>& net) {
+        if (!checkpoint.extra.contains("example.images")) return; // saved by another program
+        const ExampleCheck example = check_example(checkpoint.extra, net);
+        say(join_text(checkpoint.tensors.source(), ": logits of its example ",
+                      example.bit_equal ? "bit for bit" : join_text("within ", example.difference)));
+    }
+    void save(const std::string& name, models::Model<T>& net, const Optimizer<T>& optimizer, const Position& position,
+              const Shape& shape) const {
         TensorFile extra;
+        auto images = test_loader().epoch(0);
+        save_example(extra, net, images.begin()->images.rows(0, 2));
         extra.add("image", Tensor<Index>::from({3}, {shape[0], shape[1], shape[2]}));
         extra.add("downscale", Tensor<Index>::scalar(s_.downscale));
         const Shape channels{shape[2]};
@@ -301,6 +312,7 @@ private:
         if (!s_.resume.empty()) {
             const Checkpoint checkpoint = read_checkpoint(s_.resume);
             restore(checkpoint, *net, optimizer);
+            check(checkpoint, *net);
             trainer.resume(checkpoint.position);
             log = CsvLog::resume(log_path, columns, checkpoint.position.step);
             say(join_text("resumed at step ", checkpoint.position.step, " of ", steps));

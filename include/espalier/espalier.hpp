@@ -106,6 +106,7 @@
 #include <espalier/data/synthetic.hpp>
 
 #include <espalier/io/atomic_file.hpp>
+#include <espalier/io/example.hpp>
 #include <espalier/io/foreign_state.hpp>
 #include <espalier/io/module_state.hpp>
 #include <espalier/io/name_map.hpp>
