@@ -7,6 +7,7 @@
 #include <espalier/core/parallel.hpp>
 #include <espalier/data/loader.hpp>
 #include <espalier/data/normalize.hpp>
+#include <espalier/io/example.hpp>
 #include <espalier/io/folder_lock.hpp>
 #include <espalier/io/plan_file.hpp>
 #include <espalier/pruning/surgery.hpp>
@@ -217,6 +218,7 @@ private:
         const Checkpoint checkpoint = read_checkpoint(file);
         Network net = make_network(checkpoint.model, checkpoint.options);
         restore(checkpoint, *net);
+        check(checkpoint, *net);
         if (averaged(checkpoint)) {
             Ema<T> averages(*net, {});
             averages.load(checkpoint.extra, "ema.");
@@ -234,9 +236,18 @@ private:
         return {net, Shape{extents.at(0), extents.at(1), extents.at(2)}};
     }
     static bool averaged(const Checkpoint& checkpoint) { return checkpoint.extra.contains("ema.updates"); }
-    void save(const std::string& name, const models::Model<T>& net, const Optimizer<T>& optimizer,
-              const Position& position, const Shape& shape, const Ema<T>* averages = nullptr) const {
+    /// Whether a network says of the images in its checkpoint what it said when it was saved.
+    static void check(const Checkpoint& checkpoint, models::Model<T>& net) {
+        if (!checkpoint.extra.contains("example.images")) return; // saved by another program
+        const ExampleCheck example = check_example(checkpoint.extra, net);
+        say(join_text(checkpoint.tensors.source(), ": logits of its example ",
+                      example.bit_equal ? "bit for bit" : join_text("within ", example.difference)));
+    }
+    void save(const std::string& name, models::Model<T>& net, const Optimizer<T>& optimizer, const Position& position,
+              const Shape& shape, const Ema<T>* averages = nullptr) const {
         TensorFile extra;
+        auto images = test_loader().epoch(0);
+        save_example(extra, net, images.begin()->images.rows(0, 2));
         if (averages) averages->save(extra, "ema.");
         extra.add("image", Tensor<Index>::from({3}, {shape[0], shape[1], shape[2]}));
         extra.add("downscale", Tensor<Index>::scalar(s_.downscale));
@@ -350,6 +361,7 @@ private:
         if (!s_.resume.empty()) {
             const Checkpoint checkpoint = read_checkpoint(s_.resume);
             restore(checkpoint, *net, *optimizer);
+            check(checkpoint, *net);
             expect<StateError>(ema || !averaged(checkpoint), phase.name, ": expected the --ema that ", s_.resume,
                                " was trained with, got none");
             if (ema) ema->load(checkpoint.extra, "ema.");
