@@ -44,6 +44,9 @@ struct Settings {
     std::optional<double> keep_macs, keep_parameters, keep_channels, threshold;
     Index minimum_width = 1, round_to = 1;
     double maximum_ratio = 1;
+
+    std::string format = "c", export_name = "network";
+    bool fold_batch_norm = false;
 };
 
 /// One data set and its recipe: all that an example has to say.
