@@ -67,9 +67,25 @@ def main_job(work):
     check(record["certificate"]["reference_path_bit_equal"] is True, "certificate is bit-equal")
     check(record["settings"]["train"]["--ffr-gradient"] == "0.1", "record has the settings of an earlier verb")
     check("finetuned" in Path(work, "run/report.html").read_text(), "report has the last stage")
+    export_job(work)
     for verb in ("prune", "finetune"):
         succeeds(f"{verb} by dead filters", "fashion_mnist", verb, "--criterion", "dead", "--keep-channels",
                  "0.9", "--finetune-epochs", "1", *SMALL, "--out", f"{work}/run")
+
+
+def export_job(work):
+    """The network as C, compiled and tested without the framework, and as ONNX."""
+    done = succeeds("export as C", "fashion_mnist", "export", "--name", "net", "--out", f"{work}/run")
+    check("bytes of workspace" in done.stdout, "export says how much memory the network takes", done)
+    main = Path(work, "run/main.c")
+    main.write_text('#include "net.h"\nint main(void) { static float w[NET_WORKSPACE]; return net_self_test(w); }\n')
+    flags = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O2"]
+    built = subprocess.run(["gcc", *flags, main, f"{work}/run/net.c", "-lm", "-o", f"{work}/run/net"])
+    check(built.returncode == 0 and subprocess.run([f"{work}/run/net"]).returncode == 0, "exported C passes its self-test")
+    succeeds("export as ONNX", "fashion_mnist", "export", "--format", "onnx", "--fold-batch-norm", "--out", f"{work}/run")
+    check(Path(work, "run/network.onnx").stat().st_size > 0, "ONNX file")
+    fails("a name that is no C identifier", ["C identifier", "2nd"], "fashion_mnist", "export", "--name", "2nd",
+          "--out", f"{work}/run")
 
 
 def stop_and_resume(work):

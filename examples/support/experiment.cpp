@@ -1,5 +1,6 @@
 #include "experiment.hpp"
 
+#include "exporting.hpp"
 #include "network.hpp"
 #include "planning.hpp"
 #include "record.hpp"
@@ -135,6 +136,10 @@ public:
                         b.median / a.median, macs,
                         clearly_faster(a, b) ? "" : "; not clearly faster, the rounds overlap");
         }
+    }
+    void deploy() {
+        const auto [net, shape] = open(latest());
+        say(export_network(*net, shape, normalize_, s_));
     }
     void demo() {
         load_data();
@@ -448,6 +453,7 @@ int run(const Experiment& experiment, int argc, char** argv) {
         if (settings.verb == "finetune") session.finetune();
         if (settings.verb == "eval") session.eval();
         if (settings.verb == "bench") session.bench();
+        if (settings.verb == "export") session.deploy();
         if (settings.verb == "demo") session.demo();
     } catch (const std::exception& error) {
         std::cout.flush();

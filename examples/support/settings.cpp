@@ -22,7 +22,7 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
     run->add_option("--seed", s.seed, "of weights, order of images and augmentation")->capture_default_str();
     run->add_option("--threads", s.threads, "0: all cores; results do not depend on it")->capture_default_str();
     run->add_option("--resume", s.resume, "checkpoint to continue from (train, finetune)");
-    run->add_option("--from", s.from, "checkpoint to work on (plan, prune, finetune, eval, bench)");
+    run->add_option("--from", s.from, "checkpoint to work on (plan, prune, finetune, eval, bench, export)");
 
     auto* const network = group("Network and data");
     network->add_option("--model", s.model, network_names())->capture_default_str();
@@ -125,6 +125,13 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
     cut->add_option(
         "--plan", s.plan_file,
         "plan to carry out (prune), as written by the verb plan and edited at will; a target makes a new one");
+
+    auto* const deploy = group("Export");
+    deploy->add_option("--format", s.format, "c (C99: a header and a source file) or onnx")
+        ->check(CLI::IsMember({"c", "onnx"}))
+        ->capture_default_str();
+    deploy->add_option("--name", s.export_name, "of the files and of what they define")->capture_default_str();
+    deploy->add_flag("--fold-batch-norm", s.fold_batch_norm, "into the weights before it (onnx; c always does)");
 }
 
 } // namespace
@@ -138,11 +145,12 @@ std::optional<int> parse(const Experiment& experiment, int argc, char** argv, Se
     app.footer(
         "Verbs work in --out: train writes dense.safetensors, plan plan.json, prune pruned.safetensors, finetune "
         "finetuned.safetensors;\neach reads what the one before it wrote, unless --from or --plan names another file.");
-    app.add_option("verb", settings.verb,
-                   "train, plan, prune, finetune, eval, bench, or demo: train, prune to half of the multiply-adds, "
-                   "fine-tune, report")
+    app.add_option(
+           "verb", settings.verb,
+           "train, plan, prune, finetune, eval, bench, export, or demo: train, prune to half of the multiply-adds, "
+           "fine-tune, report")
         ->required()
-        ->check(CLI::IsMember({"train", "plan", "prune", "finetune", "eval", "bench", "demo"}));
+        ->check(CLI::IsMember({"train", "plan", "prune", "finetune", "eval", "bench", "export", "demo"}));
     add_flags(app, experiment, settings);
     try {
         app.parse(argc, argv);

@@ -46,6 +46,9 @@ struct Settings {
     std::optional<double> keep_macs, keep_parameters, keep_channels, threshold;
     Index minimum_width = 1, round_to = 1;
     double maximum_ratio = 1;
+
+    std::string format = "c", export_name = "network";
+    bool fold_batch_norm = false;
 };
 
 /// A flag that one data set alone has; its value is in `Settings::flags`.

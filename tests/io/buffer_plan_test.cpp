@@ -63,3 +63,20 @@ TEST_CASE("plan_buffers: batch norm and relu work in place, a reshape moves noth
     CHECK(plan.root[graph.steps[4].output] == graph.steps[3].output);
     CHECK(plan.size == 4 * 4 * 6 + 10);
 }
+
+TEST_CASE("plan_buffers: a join works in its stream, unless that is read again or is the branch as well") {
+    Residual<float> model;
+    const ExportGraph graph = export_graph(model, {4, 4, 3});
+    const BufferPlan plan = plan_buffers(graph);
+    for (const ExportStep& step : graph.steps)
+        if (step.op == "join") CHECK(plan.root[step.output] == plan.root[step.inputs[0]]);
+    CHECK(plan.size == 4 * 4 * (8 + 6 + 8)); // stream, what lies inside the block, branch
+
+    ExportGraph doubled = graph; // y = x + x
+    for (ExportStep& step : doubled.steps)
+        if (step.op == "join") step.inputs[1] = step.inputs[0];
+    doubled.drop_dead_steps();
+    const BufferPlan apart = plan_buffers(doubled);
+    for (const ExportStep& step : doubled.steps)
+        if (step.op == "join") CHECK(apart.root[step.output] == step.output);
+}

@@ -91,6 +91,7 @@ TEST_CASE("write_c: ResNet-20, dense and pruned with indexed joins to odd widths
     pruning::apply(plan, model);
     const CExport pruned = check_c(model, {12, 12, 1});
     CHECK(pruned.weight_bytes < dense.weight_bytes / 2);
+    CHECK(pruned.workspace_bytes < dense.workspace_bytes);
     CHECK(dense.workspace_bytes == 4 * 3 * 12 * 12 * 16); // stream, branch and what lies between
     models::ResNet<float> projected(20, {.seed = 1, .shortcut = models::Shortcut::projection});
     shake(projected);

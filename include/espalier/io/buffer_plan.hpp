@@ -18,11 +18,12 @@ struct BufferPlan {
 
 /// Lays values out in one workspace so that two share memory only if no step needs both.
 ///
-/// A reshape shares its operand's memory, and so does a step that works element by element when nobody reads its
-/// operand later. Values are placed largest first, each at the lowest place that is free while it lives.
+/// A reshape shares its operand's memory, and so does a step that works element by element when nobody reads its first
+/// operand later: a join adds the branch to the stream where it lies. Values are placed largest first, each at the
+/// lowest place that is free while it lives.
 inline BufferPlan plan_buffers(const ExportGraph& graph) {
-    static const std::set<std::string> elementwise{"relu", "sigmoid", "tanh",  "exp",     "log",
-                                                   "abs",  "sqrt",    "scale", "softmax", "batch_norm"};
+    static const std::set<std::string> elementwise{"relu",  "sigmoid", "tanh",       "exp",  "log", "abs", "sqrt",
+                                                   "scale", "softmax", "batch_norm", "join", "add", "sub", "mul"};
     const std::size_t count = graph.values.size();
     struct Life {
         std::size_t first, last; // steps
@@ -38,8 +39,12 @@ inline BufferPlan plan_buffers(const ExportGraph& graph) {
     for (std::size_t i = 0; i < graph.steps.size(); ++i) {
         const ExportStep& step = graph.steps[i];
         const std::size_t y = step.output, x = plan.root[step.inputs[0]];
-        const bool last_reader = lives[x].last <= i && x != 0 && y != graph.output;
-        if (step.op == "reshape" || (elementwise.contains(step.op) && last_reader)) {
+        bool in_place = elementwise.contains(step.op) && lives[x].last <= i && x != 0 && y != graph.output &&
+                        !graph.values[x].constant.defined() &&
+                        graph.values[x].shape.size() == graph.values[y].shape.size();
+        for (std::size_t other = 1; other < step.inputs.size(); ++other)
+            in_place = in_place && plan.root[step.inputs[other]] != x;
+        if (step.op == "reshape" || in_place) {
             plan.root[y] = x;
             lives[x].last = std::max(lives[x].last, last_read[y]);
         } else {
