@@ -21,5 +21,5 @@ configure_package_config_file(cmake/espalier-config.cmake.in ${PROJECT_BINARY_DI
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/espalier-config-version.cmake COMPATIBILITY SameMinorVersion
                                  ${for_machine})
 install(FILES ${PROJECT_BINARY_DIR}/espalier-config.cmake ${PROJECT_BINARY_DIR}/espalier-config-version.cmake
-              cmake/FindRandom123.cmake DESTINATION ${package_dir})
+              cmake/FindRandom123.cmake cmake/FindONNX.cmake DESTINATION ${package_dir})
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -7,6 +7,7 @@
 #include <espalier/core/parallel.hpp>
 #include <espalier/data/loader.hpp>
 #include <espalier/data/normalize.hpp>
+#include <espalier/io/folder_lock.hpp>
 #include <espalier/io/plan_file.hpp>
 #include <espalier/pruning/surgery.hpp>
 #include <espalier/regularizers/feature_flow.hpp>
@@ -28,6 +29,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <memory>
 
 namespace espalier::programs {
 namespace {
@@ -53,7 +55,7 @@ DeadFilters dead_filters(const models::Model<T>& net, const models::Output<T>& o
     const std::vector<FilterNorms> layers = filter_norms(net, out.logits);
     std::vector<FilterNorms> ends;
     for (const FilterNorms& layer : layers)
-        if (layer.name.ends_with("conv2.weight")) ends.push_back(layer);
+        if (layer.ends_branch) ends.push_back(layer);
     return {share_below(layers), share_below(ends)};
 }
 
@@ -67,17 +69,15 @@ public:
         std::filesystem::create_directories(s_.out, error);
         expect<IoError>(!error, experiment.name, ": expected to write to the folder ", s_.out, ", got ",
                         error.message());
+        const bool writes_elsewhere = s_.verb == "plan" && !s_.plan_file.empty();
+        if (s_.verb != "eval" && s_.verb != "bench" && !writes_elsewhere) lock_ = std::make_unique<FolderLock>(s_.out);
         std::signal(SIGINT, interrupt);
         std::signal(SIGTERM, interrupt);
     }
 
     void train() {
         load_data();
-        Network net = make_network(s_.model, {.classes = train_.classes,
-                                              .channels = train_.images.size(3),
-                                              .seed = s_.seed,
-                                              .size = image()[0],
-                                              .shortcut = s_.shortcut});
+        Network net = fresh_network();
         say(s_.model + ": " + to_text(cost(*net, image())));
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
@@ -137,11 +137,7 @@ public:
     }
     void demo() {
         load_data();
-        Network net = make_network(s_.model, {.classes = train_.classes,
-                                              .channels = train_.images.size(3),
-                                              .seed = s_.seed,
-                                              .size = image()[0],
-                                              .shortcut = s_.shortcut});
+        Network net = fresh_network();
         say("training " + s_.model + " (" + to_text(cost(*net, image())) + ") with feature flow regularization");
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
@@ -179,6 +175,15 @@ private:
     }
     Shape image() const {
         return {train_.images.size(1) / s_.downscale, train_.images.size(2) / s_.downscale, train_.images.size(3)};
+    }
+
+    Network fresh_network() const {
+        models::Options options = s_.network;
+        options.classes = train_.classes;
+        options.channels = train_.images.size(3);
+        options.seed = s_.seed;
+        options.size = image()[0];
+        return make_network(s_.model, options);
     }
 
     void load_data() {
@@ -392,8 +397,8 @@ private:
         stage.cost = cost(net, image());
         TensorFile weights;
         save_state(weights, net);
-        write_safetensors(weights, path(name + ".weights.safetensors"));
-        stage.bytes = std::filesystem::file_size(path(name + ".weights.safetensors"));
+        if (lock_) write_safetensors(weights, path(name + ".weights.safetensors"));
+        stage.bytes = safetensors_bytes(weights);
         for (const Index batch : {1, 128}) stage.latencies[batch] = measure_latency(net, image(), {.batch = batch});
         say(join_text(name, ": test accuracy ", 100 * stage.accuracy, " %, ", to_text(stage.cost)));
         record_.stages.emplace_back(name, stage);
@@ -410,6 +415,7 @@ private:
     const Experiment& experiment_;
     Settings s_;
     Record record_;
+    std::unique_ptr<FolderLock> lock_; // of a verb that writes to the folder
     std::chrono::steady_clock::time_point start_;
     ImageSet train_, test_;
     ChannelStatistics normalize_;

@@ -111,7 +111,7 @@ void Record::continue_from(const std::string& path, const std::string& first) {
             certificate = read_certificate(json.at("certificate"));
         earlier_settings = json.at("settings").dump();
         stages.insert(stages.begin(), earlier.begin(), earlier.end());
-    } catch (const Json::exception& error) {
+    } catch (const std::exception& error) { // of JSON, or a batch size that is no number
         throw IoError(join_text("record: expected the record of a run in ", path, ", got ", error.what()));
     }
 }

@@ -1,5 +1,7 @@
 #include "settings.hpp"
 
+#include "network.hpp"
+
 #include <CLI/CLI.hpp>
 
 #include <map>
@@ -23,10 +25,19 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
     run->add_option("--from", s.from, "checkpoint to work on (plan, prune, finetune, eval, bench)");
 
     auto* const network = group("Network and data");
-    network->add_option("--model", s.model, "lenet5, vgg11/13/16/19, resnet20/32/44/56/110")->capture_default_str();
-    network->add_option("--shortcut", s.shortcut, "of ResNets: padded or projection")
+    network->add_option("--model", s.model, network_names())->capture_default_str();
+    network->add_option("--shortcut", s.network.shortcut, "of resnet20 to resnet110: padded or projection")
         ->transform(one_of<models::Shortcut>(
             {{"padded", models::Shortcut::padded}, {"projection", models::Shortcut::projection}}));
+    network->add_option("--stem", s.network.stem, "of resnet18, 34 and 50: small (3x3) or imagenet (7x7, pooling)")
+        ->transform(one_of<models::Stem>({{"small", models::Stem::small}, {"imagenet", models::Stem::imagenet}}));
+    network->add_option("--widths", s.network.widths, "of the convolutions of cnn (16,32,32,64)")->delimiter(',');
+    network->add_option("--hidden", s.network.hidden, "units of VGG's linear layers before the last (none)")
+        ->delimiter(',');
+    network->add_option("--pooled", s.network.pooled, "pixels a side that VGG's last maps are averaged to")
+        ->capture_default_str();
+    network->add_option("--dropout", s.network.dropout, "rate, of VGG's hidden layers and in blocks of WRNs")
+        ->capture_default_str();
     network->add_option("--subset", s.subset, "train on so many images, drawn by class (0: all)")
         ->capture_default_str();
     network->add_option("--downscale", s.downscale, "average blocks of so many by so many pixels")

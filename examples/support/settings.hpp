@@ -22,7 +22,8 @@ struct Settings {
     std::map<std::string, std::string> flags; ///< every flag that has a value, as text: what it takes to run this again
 
     std::string model = "resnet20";
-    models::Shortcut shortcut = models::Shortcut::padded;
+    models::Options
+        network; ///< what the flags say of it: classes, channels, size and seed are the data's and the run's
     std::uint64_t seed = 1;
     int threads = 0;
 

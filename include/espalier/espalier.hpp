@@ -9,6 +9,7 @@
 #include <espalier/core/random.hpp>
 #include <espalier/core/shape.hpp>
 #include <espalier/core/simd.hpp>
+#include <espalier/core/steady_clock.hpp>
 
 #include <espalier/tensor/device.hpp>
 #include <espalier/tensor/random.hpp>
@@ -105,17 +106,10 @@
 #include <espalier/data/image_cache.hpp>
 #include <espalier/data/loader.hpp>
 #include <espalier/data/normalize.hpp>
-#include <espalier/data/prefetch.hpp>
 #include <espalier/data/synthetic.hpp>
 
-#include <espalier/io/buffer_plan.hpp>
-#include <espalier/io/c_export.hpp>
-#include <espalier/io/c_kernels.hpp>
-#include <espalier/io/c_text.hpp>
-#include <espalier/io/c_writer.hpp>
 #include <espalier/io/example.hpp>
-#include <espalier/io/export_graph.hpp>
-#include <espalier/io/fold_batch_norm.hpp>
+#include <espalier/io/folder_lock.hpp>
 #include <espalier/io/foreign_state.hpp>
 #include <espalier/io/module_state.hpp>
 #include <espalier/io/name_map.hpp>

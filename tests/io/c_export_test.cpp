@@ -1,12 +1,9 @@
 #include "data/temporary.hpp"
-#include "pruning/networks.hpp"
+#include "io/odd_network.hpp"
 
 #include <espalier/io/c_export.hpp>
 #include <espalier/models/lenet.hpp>
 #include <espalier/models/resnet.hpp>
-#include <espalier/ops/pad.hpp>
-#include <espalier/ops/slice.hpp>
-#include <espalier/ops/softmax.hpp>
 #include <espalier/pruning/planner.hpp>
 #include <espalier/pruning/surgery.hpp>
 
@@ -75,31 +72,6 @@ template <class M> CExport check_c(M& model, const Shape& image, const std::stri
     return written;
 }
 
-/// Slices, paddings, strides, pools and arithmetic that the models of the library don't use.
-struct Odd : Module<float> {
-    Conv2d<float> dilated =
-                      child("dilated", Conv2d<float>({.in = 3, .out = 7, .stride = 2, .padding = 2, .dilation = 2})),
-                  grouped = child("grouped", Conv2d<float>({.in = 4, .out = 6, .padding = 1, .groups = 2})),
-                  depth = child("depth", Conv2d<float>({.in = 6, .out = 6, .size = 3, .padding = 2, .groups = 6}));
-    BatchNorm<float> alone = child("alone", BatchNorm<float>({.channels = 10}));
-    Linear<float> head = child("head", Linear<float>({.in = 24, .out = 5, .bias = Bias::none}));
-    Var<float> table = add_parameter("table", random_tensor<float>({4, 1}));
-    Var<float> forward(const Var<float>& x) {
-        Var<float> y = dilated.forward(x);                                                // [5,6,7]
-        const Var<float> left = slice(y, -1, 0, 4), right = slice(y, -1, 1, 7, 2);        // 4 and 3 channels
-        y = concat({grouped.forward(sigmoid(left) - tanh(left)), slice(y, 3, 2, 6)}, -1); // 10
-        y = relu(alone.forward(max_pool2d(y, {.size = 3, .stride = 2, .padding = 1}), Activation::none)); // [3,3,10]
-        y = relu(depth.forward(slice(y, -1, 3, 9)) * 0.5);                                                // [5,5,6]
-        y = pad(y, {0, 1, 0, 0}, {0, 0, 2, 0}, -0.25);                                                    // [6,7,6]
-        y = avg_pool2d(y, {.size = 2, .stride = 2, .padding = 1});                                        // [4,4,6]
-        y = mul(y, sqrt(abs(table))); // broadcast along columns
-        const Var<float> peak = global_max_pool(exp(y)), rows = mean(y, {2}), all = sum(y, {1, 2, 3}, Keep::yes);
-        y = concat({rows, log(reshape(peak, {x.size(0), 1, 6}))}, 1); // [5,6]
-        y = slice(y, 1, 1, 5) + reshape(scale(all, 0.01), {x.size(0), 1, 1});
-        return softmax(head.forward(flatten(y)) + reshape(mean(right, {1, 2, 3}), {x.size(0), 1}));
-    }
-};
-
 } // namespace
 
 TEST_CASE("write_c: LeNet-5, with either nonlinearity") {
@@ -128,12 +100,7 @@ TEST_CASE("write_c: ResNet-20, dense and pruned with indexed joins to odd widths
 TEST_CASE("write_c: a branch that lost all its filters") {
     Residual<float> model;
     shake(model);
-    model.one.join.state()->kept.clear();
-    model.one.join.state()->constant.set_value(random_tensor<float>({8}));
-    model.one.b.conv.weight.set_value(Tensor<float>::zeros({0, 3, 3, 6}));
-    for (Var<float>* v :
-         {&model.one.b.bn.gamma, &model.one.b.bn.beta, &model.one.b.bn.running_mean, &model.one.b.bn.running_var})
-        v->set_value(Tensor<float>::zeros({0}));
+    empty_branch(model.one);
     check_c(model, {4, 4, 3});
 }
 
@@ -145,7 +112,7 @@ TEST_CASE_TEMPLATE("write_c: every way to couple channels", M, Chain<float>, Con
 }
 
 TEST_CASE("write_c: ops that no model of the library uses") {
-    Odd model;
+    Odd<float> model;
     shake(model);
     check_c(model, {10, 12, 3});
     if (runs("command -v clang-14")) check_c(model, {10, 12, 3}, "clang-14");

@@ -1,4 +1,4 @@
-#include "pruning/networks.hpp"
+#include "io/odd_network.hpp"
 
 #include <espalier/io/export_graph.hpp>
 #include <espalier/models/resnet.hpp>
@@ -115,13 +115,7 @@ TEST_CASE("export_graph: indexed joins and padded shortcuts carry their channels
 TEST_CASE("export_graph: of an indexed join without a branch its constant stays") {
     Residual<float> model;
     shake(model);
-    const auto state = model.one.join.state();
-    state->kept.clear();
-    state->constant.set_value(random_tensor<float>({8}));
-    model.one.b.conv.weight.set_value(Tensor<float>::zeros({0, 3, 3, 6}));
-    for (Var<float>* v :
-         {&model.one.b.bn.gamma, &model.one.b.bn.beta, &model.one.b.bn.running_mean, &model.one.b.bn.running_var})
-        v->set_value(Tensor<float>::zeros({0}));
+    empty_branch(model.one);
     const ExportGraph graph = export_graph(model, {4, 4, 3});
     const ExportStep& left = step_named(graph, "one.join");
     CHECK(left.op == "add");

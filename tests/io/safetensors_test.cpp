@@ -90,6 +90,17 @@ TEST_CASE("safetensors: data starts at a multiple of 8 and each tensor at a mult
     CHECK(header["scalar"]["data_offsets"][0].get<int>() % 8 == 0);
 }
 
+TEST_CASE("safetensors: the size of a file is known before it is written") {
+    const TemporaryPath file;
+    TensorFile contents;
+    for (const Index count : {0, 3, 1000}) {
+        contents.add("x" + to_text(count), Tensor<std::uint8_t>::zeros({count}));
+        contents.metadata[to_text(count)] = "entry";
+        write_safetensors(contents, file.path);
+        CHECK(safetensors_bytes(contents) == std::filesystem::file_size(file.path));
+    }
+}
+
 TEST_CASE("safetensors: an empty file holds nothing") {
     const TemporaryPath temporary;
     write_safetensors(TensorFile(), temporary.path);
@@ -131,6 +142,8 @@ TEST_CASE("safetensors: hostile and damaged headers are errors that name the fil
     check_refused(file_of(one(R"("dtype":"F32","shape":[1.0],"data_offsets":[0,4])"), four), "got [1.0]");
     check_refused(file_of(one(R"("dtype":"F32","shape":[1e400],"data_offsets":[0,4])"), four), "a JSON header");
     check_refused(file_of(one(R"("dtype":"F32","shape":"1","data_offsets":[0,4])"), four), "a list of integers");
+    const std::string deep = std::string(100'000, '[') + std::string(100'000, ']'); // as many calls, one in the other
+    check_refused(file_of(one(R"("dtype":"F32","data_offsets":[0,4],"shape":)" + deep), four), "at most 16 levels");
     check_refused(file_of(one(R"("dtype":"F32","shape":[1],"data_offsets":[0])"), four), "two offsets");
     check_refused(file_of(one(R"("dtype":"F32","shape":[1],"data_offsets":[4,0])"), four), "within 4 bytes");
     check_refused(file_of(one(R"("dtype":"F32","shape":[2],"data_offsets":[0,8])"), four), "within 4 bytes");

@@ -126,7 +126,15 @@ TEST_CASE("checkpoint: a resumed run has the bits of one that was never interrup
 
 TEST_CASE("checkpoint: position, seed, model, options and the program's own tensors come back") {
     const TemporaryPath file;
-    Net<float> net({.classes = 7, .channels = 3, .seed = 5, .shortcut = models::Shortcut::projection});
+    Net<float> net({.classes = 7,
+                    .channels = 3,
+                    .seed = 5,
+                    .shortcut = models::Shortcut::projection,
+                    .stem = models::Stem::imagenet,
+                    .widths = {8, 12},
+                    .hidden = {512},
+                    .pooled = 7,
+                    .dropout = 0.25});
     Sgd<float> sgd(net, {});
     TensorFile extra;
     extra.metadata["note"] = "stress";
@@ -138,6 +146,11 @@ TEST_CASE("checkpoint: position, seed, model, options and the program's own tens
     CHECK(read.options.seed == 5);
     CHECK(read.options.shortcut == models::Shortcut::projection);
     CHECK(read.options.nonlinearity == models::Nonlinearity::tanh);
+    CHECK(read.options.stem == models::Stem::imagenet);
+    CHECK(read.options.widths == std::vector<Index>{8, 12});
+    CHECK(read.options.hidden == std::vector<Index>{512});
+    CHECK(read.options.pooled == 7);
+    CHECK(read.options.dropout == 0.25);
     CHECK(read.seed == 0xFFFFFFFFFFFFFFFFu);
     CHECK(read.position.epoch == 1);
     CHECK(read.position.batch == 2);
@@ -147,6 +160,18 @@ TEST_CASE("checkpoint: position, seed, model, options and the program's own tens
     CHECK(read.position.totals.images == 5);
     CHECK(read.extra.text("note") == "stress");
     CHECK(read.extra.get<std::uint8_t>("mask").at(0) == 1);
+}
+
+TEST_CASE("checkpoint: options that an older file lacks are the defaults; unknown ones are an error") {
+    const std::string old =
+        R"({"classes":7,"channels":3,"seed":5,"size":28,"nonlinearity":"tanh","shortcut":"projection")";
+    const models::Options read = detail::parse_options(old + "}", "old");
+    CHECK(detail::options_text(read) ==
+          detail::options_text({.classes = 7, .seed = 5, .shortcut = models::Shortcut::projection}));
+    CHECK_THROWS_WITH_AS(detail::parse_options(old + R"(,"stem":"large"})", "old"),
+                         doctest::Contains("read_checkpoint: expected known options, got {"), StateError);
+    CHECK_THROWS_WITH_AS(detail::parse_options(old + R"(,"hidden":"many"})", "old"),
+                         doctest::Contains("read_checkpoint: expected the options of a model, got "), StateError);
 }
 
 TEST_CASE("checkpoint: the model is made again from its file, pruned widths and all") {
@@ -209,4 +234,43 @@ TEST_CASE("checkpoint: a damaged, truncated or foreign file is an error, and a f
     write_safetensors(weights, file.path);
     CHECK_THROWS_WITH_AS(read_checkpoint(file.path), doctest::Contains("'espalier checkpoint 1', got no format"),
                          StateError);
+}
+
+TEST_CASE("checkpoint: contents that do not belong in one are an error, even with the right hash") {
+    const TemporaryPath file;
+    Net<float> net({.classes = 4});
+    save_checkpoint(file.path, net, Sgd<float>(net, {}), {});
+    const TensorFile whole = read_safetensors(file.path);
+    /// The checkpoint with other metadata, and with another tensor if it has a name.
+    const auto fails = [&](const std::string& key, const std::string& value, const char* text,
+                           const std::string& tensor = "", const AnyTensor& other = {}) {
+        TensorFile forged(file.path);
+        forged.metadata = whole.metadata;
+        forged.metadata[key] = value;
+        for (const auto& [name, content] : whole.entries()) forged.add(name, name == tensor ? other : content);
+        forged.metadata["hash"] = detail::content_hash(forged);
+        write_safetensors(forged, file.path);
+        CHECK_THROWS_WITH_AS(read_checkpoint(file.path), doctest::Contains(text), Error);
+    };
+    const std::string options = whole.text("options");
+    const auto with = [&](const std::string& from, const std::string& to) {
+        std::string text = options;
+        return text.replace(text.find(from), from.size(), to);
+    };
+    fails("options", "{", "expected the options of a model, got ");
+    fails("options", "{}", "expected the options of a model, got ");
+    fails("options", std::string(1000, '['), "at most 16 levels");
+    fails("options", with("\"tanh\"", "\"gelu\""), "expected known options");
+    fails("options", with("\"padded\"", "\"none\""), "expected known options");
+    fails("options", with("\"classes\":4", "\"classes\":4.5"), "expected a whole number below 2^63");
+    fails("options", with("\"channels\":", "\"channels\":1e300,\"were\":"), "expected a whole number below 2^63");
+    fails("options", with("\"seed\":", "\"seed\":-1,\"was\":"), "expected a seed, got -1");
+    fails("seed", "9x", "expected a seed, got '9x'");
+    fails("seed", "", "expected a seed, got ''");
+    fails("format", "espalier checkpoint 9", "got 'espalier checkpoint 9'");
+    fails("note", "", "expected a position [5] and totals [3], got [4] and [3]", "run.position",
+          Tensor<Index>::zeros({4}));
+    fails("note", "", "expected a position [5] and totals [3], got [5] and []", "run.totals",
+          Tensor<double>::scalar(0));
+    fails("note", "", "'run.position' of type I64, got F32", "run.position", Tensor<float>::zeros({5}));
 }

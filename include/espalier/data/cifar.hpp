@@ -1,10 +1,36 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/data/dataset.hpp>
-#include <espalier/data/file.hpp>
 
 // The binary versions of CIFAR-10 and CIFAR-100. Source: Krizhevsky 2009; the page of the two sets describes the
 // format: records of label bytes and then 1024 bytes each of red, green and blue, row by row.
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+/// Which of the two labels of a CIFAR-100 image: its class of 100, or the superclass of 20 that has five of them.
+enum class CifarLabels { fine, coarse };
+
+namespace data {
+
+/// CIFAR-10, binary version: 50,000 training and 10,000 test images [32,32,3] of ten classes.
+///
+/// `folder` holds the .bin files or the folder `cifar-10-batches-bin` with them.
+/// @throws IoError naming the file and the offset, and saying where to get the set
+ImageSet Cifar10(const std::string& folder, Split split);
+
+/// CIFAR-100, binary version: 50,000 training and 10,000 test images [32,32,3] of 100 classes in 20 superclasses.
+///
+/// `folder` holds `train.bin` and `test.bin` or the folder `cifar-100-binary` with them. A record starts with the
+/// coarse label and the fine one; both are checked.
+/// @throws IoError naming the file and the offset, and saying where to get the set
+ImageSet Cifar100(const std::string& folder, Split split, CifarLabels labels = CifarLabels::fine);
+
+} // namespace data
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <espalier/data/file.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -25,7 +51,7 @@ struct CifarSource {
     std::size_t label;              ///< which of them is asked for
 };
 
-inline ImageSet read_cifar(const std::filesystem::path& folder, Split split, const CifarSource& source) {
+inline ImageSet read_cifar(const std::string& folder, Split split, const CifarSource& source) {
     constexpr Index plane = 32 * 32;
     const auto label_bytes = static_cast<Index>(source.labels.size()), record = label_bytes + 3 * plane;
     const std::string get = join_text("; get \"", source.name,
@@ -33,7 +59,7 @@ inline ImageSet read_cifar(const std::filesystem::path& folder, Split split, con
     std::vector<FileBytes> files;
     Index count = 0;
     for (const std::string& name : split == Split::train ? source.train : source.test) {
-        files.push_back(read_file(find_published(source.who, folder, source.folder, name, get) / name));
+        files.push_back(read_file(find_published(source.who, folder, source.folder, name, get) + "/" + name));
         const FileBytes& file = files.back();
         expect<IoError>(file.size() > 0 && file.size() % record == 0, source.who, ": expected records of ", record,
                         " bytes, got the end inside one ", file.at(file.size()), get);
@@ -63,16 +89,9 @@ inline ImageSet read_cifar(const std::filesystem::path& folder, Split split, con
 
 } // namespace detail
 
-/// Which of the two labels of a CIFAR-100 image: its class of 100, or the superclass of 20 that has five of them.
-enum class CifarLabels { fine, coarse };
-
 namespace data {
 
-/// CIFAR-10, binary version: 50,000 training and 10,000 test images [32,32,3] of ten classes.
-///
-/// `folder` holds the .bin files or the folder `cifar-10-batches-bin` with them.
-/// @throws IoError naming the file and the offset, and saying where to get the set
-inline ImageSet Cifar10(const std::filesystem::path& folder, Split split) {
+ESPALIER_BODY ImageSet Cifar10(const std::string& folder, Split split) {
     return detail::read_cifar(
         folder, split,
         {.who = "Cifar10",
@@ -85,12 +104,7 @@ inline ImageSet Cifar10(const std::filesystem::path& folder, Split split) {
          .label = 0});
 }
 
-/// CIFAR-100, binary version: 50,000 training and 10,000 test images [32,32,3] of 100 classes in 20 superclasses.
-///
-/// `folder` holds `train.bin` and `test.bin` or the folder `cifar-100-binary` with them. A record starts with the
-/// coarse label and the fine one; both are checked.
-/// @throws IoError naming the file and the offset, and saying where to get the set
-inline ImageSet Cifar100(const std::filesystem::path& folder, Split split, CifarLabels labels = CifarLabels::fine) {
+ESPALIER_BODY ImageSet Cifar100(const std::string& folder, Split split, CifarLabels labels) {
     return detail::read_cifar(
         folder, split,
         {.who = "Cifar100",
@@ -141,4 +155,6 @@ inline ImageSet Cifar100(const std::filesystem::path& folder, Split split, Cifar
 }
 
 } // namespace data
+
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

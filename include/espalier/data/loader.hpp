@@ -4,14 +4,18 @@
 #include <espalier/data/augment.hpp>
 #include <espalier/data/dataset.hpp>
 #include <espalier/data/normalize.hpp>
-#include <espalier/data/prefetch.hpp>
 
 #include <cstddef>
+#include <functional>
 #include <iterator>
+#include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
+
+template <class V> class Prefetch; // data/prefetch.hpp
 
 /// Images as a network takes them, with their classes.
 template <class T> struct Batch {
@@ -56,17 +60,7 @@ public:
     class Epoch;
 
     /// @throws ShapeError if the set is not consistent or an option does not fit it
-    Loader(ImageSet set, LoaderOptions options) : set_(std::move(set)), options_(std::move(options)) {
-        set_.check("Loader");
-        const Index block = options_.downscale;
-        expect(options_.size >= 1, "Loader: expected a batch size of at least 1, got ", options_.size);
-        expect(options_.augment.crop >= 0, "Loader: expected a crop of at least 0, got ", options_.augment.crop);
-        expect(options_.augment.cutout >= 0, "Loader: expected a cutout of at least 0, got ", options_.augment.cutout);
-        expect(options_.prefetch >= 0, "Loader: expected a prefetch of at least 0, got ", options_.prefetch);
-        expect(block >= 1 && set_.images.size(1) % block == 0 && set_.images.size(2) % block == 0,
-               "Loader: expected a downscale that divides height and width of ", set_.images.shape(), ", got ", block);
-        table_ = colour_table<T>(options_.normalize, set_.images.size(3), block * block);
-    }
+    Loader(ImageSet set, LoaderOptions options);
 
     /// What it was made from.
     /// @{
@@ -80,35 +74,10 @@ public:
     }
     /// Batches `first_batch`, ... of epoch `number`, to be iterated over once; it may outlive the loader.
     /// @throws ShapeError unless number >= 0 and 0 <= first_batch <= batches()
-    Epoch epoch(Index number, Index first_batch = 0) const {
-        expect(number >= 0 && first_batch >= 0 && first_batch <= batches(),
-               "Loader::epoch: expected an epoch of at least 0 and a first batch of at most ", batches(), ", got ",
-               number, " and ", first_batch);
-        const auto stream = static_cast<std::uint64_t>(number);
-        std::vector<Index> order;
-        if (options_.shuffle == Shuffle::each_epoch)
-            order = Random(options_.seed, "shuffle").substream(stream).permutation(set_.size());
-        const Random random = Random(options_.seed, "augment").substream(stream);
-        return Epoch(
-            first_batch, batches(), options_.prefetch,
-            [loader = *this, order = std::move(order), random](Index b) { return loader.make(b, order, random); });
-    }
+    Epoch epoch(Index number, Index first_batch = 0) const;
 
 private:
-    Batch<T> make(Index b, const std::vector<Index>& order, const Random& random) const {
-        const Index first = b * options_.size, count = std::min(options_.size, set_.size() - first);
-        const Index H = set_.images.size(1), W = set_.images.size(2), C = set_.images.size(3);
-        const Index P = H / options_.downscale, Q = W / options_.downscale;
-        Batch<T> batch{Tensor<T>({count, P, Q, C}), Tensor<Index>({count})};
-        for (Index i = 0; i < count; ++i) {
-            const Index from = order.empty() ? first + i : order[static_cast<std::size_t>(first + i)];
-            batch.labels.mutable_data()[i] = set_.labels.data()[from];
-            kernels::place_image(Cpu{}, View<const std::uint8_t, 3>(set_.images.data() + from * H * W * C, {H, W, C}),
-                                 view<2>(table_), draw(options_.augment, random, first + i, P, Q),
-                                 View<T, 3>(batch.images.mutable_data() + i * P * Q * C, {P, Q, C}));
-        }
-        return batch;
-    }
+    Batch<T> make(Index b, const std::vector<Index>& order, const Random& random) const;
 
     ImageSet set_;
     LoaderOptions options_;
@@ -149,8 +118,8 @@ public:
     };
 
     /// Batches `first` to `last` - 1 of an epoch, by `make`, up to `depth` of them ahead.
-    Epoch(Index first, Index last, Index depth, std::function<Batch<T>(Index)> make)
-        : ahead_(first, last, depth, std::move(make)) {}
+    Epoch(Index first, Index last, Index depth, std::function<Batch<T>(Index)> make);
+    ~Epoch();
     /// At the first batch, which this waits for.
     Iterator begin() {
         advance();
@@ -160,12 +129,65 @@ public:
     std::default_sentinel_t end() const { return {}; }
 
 private:
-    void advance() { current_ = ahead_.next(); }
+    void advance();
 
     std::optional<Batch<T>> current_;
-    Prefetch<Batch<T>> ahead_;
+    std::unique_ptr<Prefetch<Batch<T>>> ahead_;
 };
+
+template <class T>
+Loader<T>::Loader(ImageSet set, LoaderOptions options) : set_(std::move(set)), options_(std::move(options)) {
+    set_.check("Loader");
+    const Index block = options_.downscale;
+    expect(options_.size >= 1, "Loader: expected a batch size of at least 1, got ", options_.size);
+    expect(options_.augment.crop >= 0, "Loader: expected a crop of at least 0, got ", options_.augment.crop);
+    expect(options_.augment.cutout >= 0, "Loader: expected a cutout of at least 0, got ", options_.augment.cutout);
+    expect(options_.prefetch >= 0, "Loader: expected a prefetch of at least 0, got ", options_.prefetch);
+    expect(block >= 1 && set_.images.size(1) % block == 0 && set_.images.size(2) % block == 0,
+           "Loader: expected a downscale that divides height and width of ", set_.images.shape(), ", got ", block);
+    table_ = colour_table<T>(options_.normalize, set_.images.size(3), block * block);
+}
+
+template <class T> typename Loader<T>::Epoch Loader<T>::epoch(Index number, Index first_batch) const {
+    expect(number >= 0 && first_batch >= 0 && first_batch <= batches(),
+           "Loader::epoch: expected an epoch of at least 0 and a first batch of at most ", batches(), ", got ", number,
+           " and ", first_batch);
+    const auto stream = static_cast<std::uint64_t>(number);
+    std::vector<Index> order;
+    if (options_.shuffle == Shuffle::each_epoch)
+        order = Random(options_.seed, "shuffle").substream(stream).permutation(set_.size());
+    const Random random = Random(options_.seed, "augment").substream(stream);
+    return Epoch(first_batch, batches(), options_.prefetch,
+                 [loader = *this, order = std::move(order), random](Index b) { return loader.make(b, order, random); });
+}
+
+template <class T> Batch<T> Loader<T>::make(Index b, const std::vector<Index>& order, const Random& random) const {
+    const Index first = b * options_.size, count = std::min(options_.size, set_.size() - first);
+    const Index H = set_.images.size(1), W = set_.images.size(2), C = set_.images.size(3);
+    const Index P = H / options_.downscale, Q = W / options_.downscale;
+    Batch<T> batch{Tensor<T>({count, P, Q, C}), Tensor<Index>({count})};
+    for (Index i = 0; i < count; ++i) {
+        const Index from = order.empty() ? first + i : order[static_cast<std::size_t>(first + i)];
+        batch.labels.mutable_data()[i] = set_.labels.data()[from];
+        kernels::place_image(Cpu{}, View<const std::uint8_t, 3>(set_.images.data() + from * H * W * C, {H, W, C}),
+                             view<2>(table_), draw(options_.augment, random, first + i, P, Q),
+                             View<T, 3>(batch.images.mutable_data() + i * P * Q * C, {P, Q, C}));
+    }
+    return batch;
+}
+
+template <class T>
+Loader<T>::Epoch::Epoch(Index first, Index last, Index depth, std::function<Batch<T>(Index)> make)
+    : ahead_(std::make_unique<Prefetch<Batch<T>>>(first, last, depth, std::move(make))) {}
+
+template <class T> Loader<T>::Epoch::~Epoch() = default;
+
+template <class T> void Loader<T>::Epoch::advance() { current_ = ahead_->next(); }
 
 ESPALIER_COMPILED_CLASS(Loader);
 
 } // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <espalier/data/prefetch.hpp>
+#endif

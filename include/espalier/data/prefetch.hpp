@@ -12,6 +12,9 @@
 #include <thread>
 #include <utility>
 
+// Not part of espalier.hpp: threads of the standard library cost half a second to compile, and a loader has this
+// inside.
+
 namespace espalier::inline ESPALIER_BACKEND {
 
 /// Values make(first), ..., make(last - 1), in this order, made up to `depth` ahead of their use by one thread.

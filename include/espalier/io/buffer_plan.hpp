@@ -4,6 +4,8 @@
 
 #include <numeric>
 
+// Not part of espalier.hpp: few programs export.
+
 namespace espalier::inline ESPALIER_BACKEND {
 
 /// Where the values of an export graph live while it runs, one image at a time.

@@ -4,6 +4,8 @@
 #include <espalier/data/normalize.hpp>
 #include <espalier/io/c_writer.hpp>
 
+// Not part of espalier.hpp: few programs export.
+
 namespace espalier::inline ESPALIER_BACKEND {
 
 /// What exported C is called and what it carries beside the network.

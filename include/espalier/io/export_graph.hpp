@@ -7,6 +7,8 @@
 
 #include <set>
 
+// Not part of espalier.hpp: few programs export.
+
 namespace espalier::inline ESPALIER_BACKEND {
 
 /// A value of an export graph: the image, a constant, or what a step makes.

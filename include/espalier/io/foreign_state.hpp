@@ -44,40 +44,9 @@ struct StateReport {
 };
 
 /// In words: `missing in the file`.
-inline std::string to_text(Fit fit) {
-    switch (fit) {
-    case Fit::fits: return "fits";
-    case Fit::kept: return "kept as it is";
-    case Fit::passed_over: return "passed over";
-    case Fit::missing: return "missing in the file";
-    case Fit::unmapped: return "no rule for it";
-    case Fit::unexpected: return "unexpected";
-    case Fit::other_shape: return "another shape";
-    default: return "another type";
-    }
-}
+std::string to_text(Fit fit);
 /// A table with a line a tensor: name and shape there, name and shape here, and what became of it.
-inline std::string to_text(const StateReport& report) {
-    std::vector<std::vector<std::string>> rows{{"theirs", "shape", "ours", "shape", ""}};
-    for (const StateMatch& m : report.matches) {
-        std::string remark = to_text(m.fit);
-        if (m.fit == Fit::other_shape) remark += join_text(", expected ", m.wanted_shape);
-        if (m.fit == Fit::other_type) remark += ", " + m.type;
-        rows.push_back({m.theirs.empty() ? "-" : m.theirs, m.type.empty() ? "-" : to_text(m.their_shape),
-                        m.ours.empty() ? "-" : m.ours, m.ours.empty() ? "-" : to_text(m.our_shape), remark});
-    }
-    std::string text;
-    for (const auto& row : rows) {
-        std::string line;
-        for (std::size_t column = 0; column < row.size(); ++column) {
-            std::size_t width = 0;
-            for (const auto& other : rows) width = std::max(width, other[column].size());
-            line += row[column] + std::string(width + 2 - row[column].size(), ' ');
-        }
-        text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
-    }
-    return text;
-}
+std::string to_text(const StateReport& report);
 
 namespace detail {
 
@@ -251,3 +220,44 @@ ESPALIER_COMPILED_FUNCTION(import_state);
 ESPALIER_COMPILED_FUNCTION(export_state);
 
 } // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+namespace espalier::inline ESPALIER_BACKEND {
+
+ESPALIER_BODY std::string to_text(Fit fit) {
+    switch (fit) {
+    case Fit::fits: return "fits";
+    case Fit::kept: return "kept as it is";
+    case Fit::passed_over: return "passed over";
+    case Fit::missing: return "missing in the file";
+    case Fit::unmapped: return "no rule for it";
+    case Fit::unexpected: return "unexpected";
+    case Fit::other_shape: return "another shape";
+    default: return "another type";
+    }
+}
+
+ESPALIER_BODY std::string to_text(const StateReport& report) {
+    std::vector<std::vector<std::string>> rows{{"theirs", "shape", "ours", "shape", ""}};
+    for (const StateMatch& m : report.matches) {
+        std::string remark = to_text(m.fit);
+        if (m.fit == Fit::other_shape) remark += join_text(", expected ", m.wanted_shape);
+        if (m.fit == Fit::other_type) remark += ", " + m.type;
+        rows.push_back({m.theirs.empty() ? "-" : m.theirs, m.type.empty() ? "-" : to_text(m.their_shape),
+                        m.ours.empty() ? "-" : m.ours, m.ours.empty() ? "-" : to_text(m.our_shape), remark});
+    }
+    std::string text;
+    for (const auto& row : rows) {
+        std::string line;
+        for (std::size_t column = 0; column < row.size(); ++column) {
+            std::size_t width = 0;
+            for (const auto& other : rows) width = std::max(width, other[column].size());
+            line += row[column] + std::string(width + 2 - row[column].size(), ' ');
+        }
+        text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+    }
+    return text;
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND
+#endif

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/core/error.hpp>
 
 #include <string>
@@ -73,7 +74,23 @@ namespace detail {
 
 /// The texts that the `*` of a pattern stand for in a name, each as short as possible; false if the name does not
 /// match.
-inline bool match_name(std::string_view pattern, std::string_view name, std::vector<std::string>& stars) {
+bool match_name(std::string_view pattern, std::string_view name, std::vector<std::string>& stars);
+/// A pattern with its `*` replaced. @throws StateError if it has more than there are texts
+std::string fill_name(const std::string& pattern, const std::vector<std::string>& stars);
+
+/// The rule for a tensor of ours, its names filled in; all of them are empty if there is none.
+NameRule rule_for(const NameMap& map, const std::string& ours);
+bool is_passed_over(const NameMap& map, const std::string& theirs);
+
+} // namespace detail
+
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+namespace espalier::inline ESPALIER_BACKEND {
+namespace detail {
+
+ESPALIER_BODY bool match_name(std::string_view pattern, std::string_view name, std::vector<std::string>& stars) {
     const std::size_t plain = pattern.find('*');
     if (plain == std::string_view::npos) return pattern == name;
     if (!name.starts_with(pattern.substr(0, plain))) return false;
@@ -86,8 +103,8 @@ inline bool match_name(std::string_view pattern, std::string_view name, std::vec
     }
     return false;
 }
-/// A pattern with its `*` replaced. @throws StateError if it has more than there are texts
-inline std::string fill_name(const std::string& pattern, const std::vector<std::string>& stars) {
+
+ESPALIER_BODY std::string fill_name(const std::string& pattern, const std::vector<std::string>& stars) {
     std::string name;
     std::size_t used = 0;
     for (const char c : pattern) {
@@ -101,8 +118,7 @@ inline std::string fill_name(const std::string& pattern, const std::vector<std::
     return name;
 }
 
-/// The rule for a tensor of ours, its names filled in; all of them are empty if there is none.
-inline NameRule rule_for(const NameMap& map, const std::string& ours) {
+ESPALIER_BODY NameRule rule_for(const NameMap& map, const std::string& ours) {
     for (auto rule = map.rules.rbegin(); rule != map.rules.rend(); ++rule) {
         std::vector<std::string> stars;
         if (rule->ours.empty() || !match_name(rule->ours, ours, stars)) continue;
@@ -114,7 +130,8 @@ inline NameRule rule_for(const NameMap& map, const std::string& ours) {
     }
     return {};
 }
-inline bool is_passed_over(const NameMap& map, const std::string& theirs) {
+
+ESPALIER_BODY bool is_passed_over(const NameMap& map, const std::string& theirs) {
     for (const NameRule& rule : map.rules) {
         std::vector<std::string> stars;
         if (rule.ours.empty() && match_name(rule.theirs, theirs, stars)) return true;
@@ -123,5 +140,5 @@ inline bool is_passed_over(const NameMap& map, const std::string& theirs) {
 }
 
 } // namespace detail
-
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

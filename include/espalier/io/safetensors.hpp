@@ -1,17 +1,43 @@
 #pragma once
 
-#include <espalier/data/atomic_file.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/io/tensor_file.hpp>
 
-#include <nlohmann/json.hpp>
+#include <cstdint>
+#include <string>
+
+// Not part of espalier.hpp: headers alone, it includes the JSON library, which costs seconds to compile.
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+/// Reads a safetensors file: 8 bytes of header length, a JSON header, raw little-endian data without holes.
+///
+/// Every length is checked before it is used, so a damaged or hostile file is an error and no tensor is larger than the
+/// file. Tensors of types other than F32, F64, I64 and U8 can be converted; one that can't is an error when asked for.
+/// @throws IoError naming the file and the byte
+/// Source: https://github.com/huggingface/safetensors#format
+TensorFile read_safetensors(const std::string& path);
+
+/// Writes a safetensors file, atomically: `path` holds the old or the new contents, whatever happens.
+///
+/// Entries keep their order in the header; their data lies in falling order of element size, so all is aligned.
+/// @throws IoError if the file can't be written, StateError for text that is not UTF-8 or a foreign tensor
+void write_safetensors(const TensorFile& contents, const std::string& path);
+
+/// Bytes of the file that `write_safetensors` would write.
+std::uint64_t safetensors_bytes(const TensorFile& contents);
+
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <espalier/data/atomic_file.hpp>
+#include <espalier/io/json.hpp>
 
 #include <algorithm>
 #include <bit>
 #include <fstream>
 #include <limits>
 #include <set>
-
-// Includes the JSON library, which costs seconds to compile: include this where files are read or written.
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -43,6 +69,7 @@ struct FilePlace {
 inline SafetensorsHeader parse_header(const FilePlace& place, const std::string& text) {
     std::vector<std::set<std::string>> names; // of the objects that are open, by depth
     const auto unique = [&](int depth, SafetensorsHeader::parse_event_t event, SafetensorsHeader& value) {
+        place.require(depth <= deepest_json, 8, "at most ", deepest_json, " levels of JSON, got more");
         const auto level = static_cast<std::size_t>(depth);
         if (event == SafetensorsHeader::parse_event_t::object_start) names.resize(level), names.emplace_back();
         if (event == SafetensorsHeader::parse_event_t::key) {
@@ -137,13 +164,7 @@ inline AnyTensor read_foreign(std::ifstream& file, const FilePlace& place, const
 
 } // namespace detail
 
-/// Reads a safetensors file: 8 bytes of header length, a JSON header, raw little-endian data without holes.
-///
-/// Every length is checked before it is used, so a damaged or hostile file is an error and no tensor is larger than the
-/// file. Tensors of types other than F32, F64, I64 and U8 can be converted; one that can't is an error when asked for.
-/// @throws IoError naming the file and the byte
-/// Source: https://github.com/huggingface/safetensors#format
-inline TensorFile read_safetensors(const std::string& path) {
+ESPALIER_BODY TensorFile read_safetensors(const std::string& path) {
     const detail::FilePlace place{path};
     std::ifstream file(path, std::ios::binary | std::ios::ate);
     place.require(file.is_open(), 0, "a file that can be opened, got ", std::strerror(errno));
@@ -206,11 +227,15 @@ inline TensorFile read_safetensors(const std::string& path) {
     return result;
 }
 
-/// Writes a safetensors file, atomically: `path` holds the old or the new contents, whatever happens.
-///
-/// Entries keep their order in the header; their data lies in falling order of element size, so all is aligned.
-/// @throws IoError if the file can't be written, StateError for text that is not UTF-8 or a foreign tensor
-inline void write_safetensors(const TensorFile& contents, const std::string& path) {
+namespace detail {
+
+/// A file to be: the length of the header and the header, then the data of the tensors.
+struct SafetensorsLayout {
+    std::string start;
+    std::vector<std::pair<const void*, std::size_t>> blocks;
+};
+
+inline SafetensorsLayout lay_out(const TensorFile& contents) {
     struct Block {
         const TensorFile::Entry* entry;
         const void* data;
@@ -238,7 +263,7 @@ inline void write_safetensors(const TensorFile& contents, const std::string& pat
     std::uint64_t end = 0;
     for (Block* const block : order) block->begin = std::exchange(end, end + block->bytes);
 
-    detail::SafetensorsHeader header = detail::SafetensorsHeader::object();
+    SafetensorsHeader header = SafetensorsHeader::object();
     for (const auto& [key, value] : contents.metadata) header["__metadata__"][key] = value;
     for (const Block& block : blocks) {
         const std::string& name = block.entry->name;
@@ -252,18 +277,33 @@ inline void write_safetensors(const TensorFile& contents, const std::string& pat
     std::string text;
     try {
         text = header.dump();
-    } catch (const detail::SafetensorsHeader::type_error& error) {
-        throw StateError(
-            join_text("safetensors: expected UTF-8 names and metadata for '", path, "', got ", error.what()));
+    } catch (const SafetensorsHeader::type_error& error) {
+        throw StateError(join_text("safetensors: expected UTF-8 names and metadata, got ", error.what()));
     }
     text.resize((text.size() + 7) / 8 * 8, ' '); // data starts at a multiple of 8
     const std::uint64_t length = text.size();
 
+    SafetensorsLayout layout{std::string(reinterpret_cast<const char*>(&length), sizeof length) + text, {}};
+    for (const Block* const block : order) layout.blocks.emplace_back(block->data, block->bytes);
+    return layout;
+}
+
+} // namespace detail
+
+ESPALIER_BODY void write_safetensors(const TensorFile& contents, const std::string& path) {
+    const detail::SafetensorsLayout layout = detail::lay_out(contents);
     AtomicFile file(path);
-    file.write(&length, sizeof length);
-    file.write(text);
-    for (const Block* const block : order) file.write(block->data, block->bytes);
+    file.write(layout.start);
+    for (const auto& [data, bytes] : layout.blocks) file.write(data, bytes);
     file.commit();
 }
 
+ESPALIER_BODY std::uint64_t safetensors_bytes(const TensorFile& contents) {
+    const detail::SafetensorsLayout layout = detail::lay_out(contents);
+    std::uint64_t bytes = layout.start.size();
+    for (const auto& block : layout.blocks) bytes += block.second;
+    return bytes;
+}
+
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/tensor/tensor.hpp>
 
 #include <bit>
@@ -92,12 +93,7 @@ template <class T> Tensor<T> widened(const ForeignTensor& x) {
 }
 
 /// `a, b, c and 4 more`
-inline std::string first_few(const std::vector<std::string>& names) {
-    constexpr std::size_t shown = 5; // a line stays readable
-    std::string text;
-    for (std::size_t i = 0; i < names.size() && i < shown; ++i) text += (i ? ", " : "") + names[i];
-    return names.size() > shown ? text + " and " + to_text(names.size() - shown) + " more" : text;
-}
+std::string first_few(const std::vector<std::string>& names);
 } // namespace detail
 
 /// Named tensors in order, and a map of strings: the contents of a safetensors file (see io/safetensors.hpp).
@@ -123,11 +119,7 @@ public:
     bool contains(const std::string& name) const { return index_.contains(name); }
 
     /// Adds a tensor after the others. @throws StateError if the name is taken
-    void add(const std::string& name, AnyTensor tensor) {
-        expect<StateError>(!contains(name), "TensorFile: expected a new name, got '", name, "' twice in ", source_);
-        index_.emplace(name, entries_.size());
-        entries_.push_back({name, std::move(tensor)});
-    }
+    void add(const std::string& name, AnyTensor tensor);
 
     /// The tensor of that name and exactly that type; it shares memory with this file.
     /// @throws StateError if there is none, or if it has another type
@@ -151,45 +143,19 @@ public:
         return get<T>(name);
     }
     /// Element type as the format names it: F32, F64, I64, U8, or what a foreign tensor has.
-    std::string type(const std::string& name) const {
-        return std::visit([](const auto& t) { return detail::element_type(t); }, find(name));
-    }
+    std::string type(const std::string& name) const;
     /// Extents of that tensor. @throws StateError if there is none
-    Shape shape(const std::string& name) const {
-        return std::visit([](const auto& t) { return detail::shape_of(t); }, find(name));
-    }
+    Shape shape(const std::string& name) const;
 
     /// The text under a key of `metadata`. @throws StateError if there is none
-    const std::string& text(const std::string& key) const {
-        const auto it = metadata.find(key);
-        expect<StateError>(it != metadata.end(), "TensorFile: expected metadata '", key, "', got none in ", source_);
-        return it->second;
-    }
+    const std::string& text(const std::string& key) const;
 
     /// Requires that the names starting with `prefix` are `prefix + n` for n in `names`, in any order.
     /// @throws StateError naming the first few that are missing or unexpected; the text starts with `who`
-    void expect_names(const char* who, const std::string& prefix, const std::vector<std::string>& names) const {
-        std::vector<std::string> missing, unexpected;
-        std::unordered_map<std::string, bool> wanted;
-        for (const std::string& name : names) {
-            wanted.emplace(prefix + name, true);
-            if (!contains(prefix + name)) missing.push_back(prefix + name);
-        }
-        for (const Entry& entry : entries_)
-            if (entry.name.starts_with(prefix) && !wanted.contains(entry.name)) unexpected.push_back(entry.name);
-        expect<StateError>(missing.empty() && unexpected.empty(), who, ": expected the names of this object, got ",
-                           missing.empty() ? "" : join_text("no ", detail::first_few(missing)),
-                           missing.empty() || unexpected.empty() ? "" : ", and ",
-                           unexpected.empty() ? "" : join_text("unexpected ", detail::first_few(unexpected)), " in ",
-                           source_);
-    }
+    void expect_names(const char* who, const std::string& prefix, const std::vector<std::string>& names) const;
 
 private:
-    const AnyTensor& find(const std::string& name) const {
-        const auto it = index_.find(name);
-        expect<StateError>(it != index_.end(), "TensorFile: expected a tensor '", name, "', got none in ", source_);
-        return entries_[it->second].tensor;
-    }
+    const AnyTensor& find(const std::string& name) const;
 
     std::string source_;
     std::vector<Entry> entries_;
@@ -197,3 +163,61 @@ private:
 };
 
 } // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+namespace espalier::inline ESPALIER_BACKEND {
+
+namespace detail {
+ESPALIER_BODY std::string first_few(const std::vector<std::string>& names) {
+    constexpr std::size_t shown = 5; // a line stays readable
+    std::string text;
+    for (std::size_t i = 0; i < names.size() && i < shown; ++i) text += (i ? ", " : "") + names[i];
+    return names.size() > shown ? text + " and " + to_text(names.size() - shown) + " more" : text;
+}
+} // namespace detail
+
+ESPALIER_BODY void TensorFile::add(const std::string& name, AnyTensor tensor) {
+    expect<StateError>(!contains(name), "TensorFile: expected a new name, got '", name, "' twice in ", source_);
+    index_.emplace(name, entries_.size());
+    entries_.push_back({name, std::move(tensor)});
+}
+
+ESPALIER_BODY std::string TensorFile::type(const std::string& name) const {
+    return std::visit([](const auto& t) { return detail::element_type(t); }, find(name));
+}
+
+ESPALIER_BODY Shape TensorFile::shape(const std::string& name) const {
+    return std::visit([](const auto& t) { return detail::shape_of(t); }, find(name));
+}
+
+ESPALIER_BODY const std::string& TensorFile::text(const std::string& key) const {
+    const auto it = metadata.find(key);
+    expect<StateError>(it != metadata.end(), "TensorFile: expected metadata '", key, "', got none in ", source_);
+    return it->second;
+}
+
+ESPALIER_BODY void TensorFile::expect_names(const char* who, const std::string& prefix,
+                                            const std::vector<std::string>& names) const {
+    std::vector<std::string> missing, unexpected;
+    std::unordered_map<std::string, bool> wanted;
+    for (const std::string& name : names) {
+        wanted.emplace(prefix + name, true);
+        if (!contains(prefix + name)) missing.push_back(prefix + name);
+    }
+    for (const Entry& entry : entries_)
+        if (entry.name.starts_with(prefix) && !wanted.contains(entry.name)) unexpected.push_back(entry.name);
+    expect<StateError>(missing.empty() && unexpected.empty(), who, ": expected the names of this object, got ",
+                       missing.empty() ? "" : join_text("no ", detail::first_few(missing)),
+                       missing.empty() || unexpected.empty() ? "" : ", and ",
+                       unexpected.empty() ? "" : join_text("unexpected ", detail::first_few(unexpected)), " in ",
+                       source_);
+}
+
+ESPALIER_BODY const AnyTensor& TensorFile::find(const std::string& name) const {
+    const auto it = index_.find(name);
+    expect<StateError>(it != index_.end(), "TensorFile: expected a tensor '", name, "', got none in ", source_);
+    return entries_[it->second].tensor;
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND
+#endif

@@ -59,7 +59,7 @@ private:
     std::optional<Linear<T>> linear_;
 };
 
-/// 33.5 thousand parameters for one input channel and ten classes.
+/// 33 thousand parameters for one input channel and ten classes.
 template <class T> Cnn<T> cnn(const Options& options = {}) { return Cnn<T>(options); }
 
 } // namespace models

@@ -4,10 +4,6 @@
 #include <espalier/tensor/device.hpp>
 
 #include <cstddef>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -18,10 +14,7 @@ namespace espalier::inline ESPALIER_BACKEND {
 class MemoryPool {
 public:
     /// The pool of this process. It outlives every tensor, static ones included, so it is never destroyed.
-    static MemoryPool& instance() {
-        static MemoryPool* const pool = new MemoryPool;
-        return *pool;
-    }
+    static MemoryPool& instance();
 
     /// A block of at least `bytes` bytes, uninitialised. @throws Error when the system has no memory left
     void* take(std::size_t bytes);
@@ -44,9 +37,9 @@ public:
 private:
     static std::size_t rounded(std::size_t bytes);
 
-    mutable std::mutex mutex_;
-    std::map<std::size_t, std::vector<void*>> free_;
-    std::size_t in_use_ = 0, peak_ = 0, cached_ = 0;
+    struct State; // below: its containers are for this file alone
+    MemoryPool();
+    State& state_;
 };
 
 /// Memory of one or more tensors of T that share it.
@@ -73,68 +66,85 @@ private:
 #if ESPALIER_BODIES
 #include <algorithm>
 #include <cstdlib>
+#include <map>
+#include <mutex>
+#include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
+
+struct MemoryPool::State {
+    std::mutex mutex;
+    std::map<std::size_t, std::vector<void*>> free;
+    std::size_t in_use = 0, peak = 0, cached = 0;
+};
+
+ESPALIER_BODY MemoryPool::MemoryPool() : state_(*new State) {}
+
+ESPALIER_BODY MemoryPool& MemoryPool::instance() {
+    static MemoryPool* const pool = new MemoryPool;
+    return *pool;
+}
 
 ESPALIER_BODY void* MemoryPool::take(std::size_t bytes) {
     const std::size_t size = rounded(bytes);
     {
-        const std::lock_guard lock(mutex_);
-        in_use_ += size;
-        peak_ = std::max(peak_, in_use_);
-        if (auto it = free_.find(size); it != free_.end() && !it->second.empty()) {
+        const std::lock_guard lock(state_.mutex);
+        state_.in_use += size;
+        state_.peak = std::max(state_.peak, state_.in_use);
+        if (auto it = state_.free.find(size); it != state_.free.end() && !it->second.empty()) {
             void* const block = it->second.back();
             it->second.pop_back();
-            cached_ -= size;
+            state_.cached -= size;
             return block;
         }
     }
     if (void* const block = std::aligned_alloc(alignment, size)) return block;
     release_cached();
     if (void* const block = std::aligned_alloc(alignment, size)) return block;
-    const std::lock_guard lock(mutex_);
-    in_use_ -= size;
-    throw Error(join_text("MemoryPool: expected room for ", size, " bytes, got none with ", in_use_, " bytes in use"));
+    const std::lock_guard lock(state_.mutex);
+    state_.in_use -= size;
+    throw Error(
+        join_text("MemoryPool: expected room for ", size, " bytes, got none with ", state_.in_use, " bytes in use"));
 }
 
 ESPALIER_BODY void MemoryPool::give_back(void* block, std::size_t bytes) noexcept {
     const std::size_t size = rounded(bytes);
-    const std::lock_guard lock(mutex_);
-    in_use_ -= size;
+    const std::lock_guard lock(state_.mutex);
+    state_.in_use -= size;
     try {
-        free_[size].push_back(block);
-        cached_ += size;
+        state_.free[size].push_back(block);
+        state_.cached += size;
     } catch (...) {
         std::free(block);
     }
 }
 
 ESPALIER_BODY void MemoryPool::release_cached() {
-    const std::lock_guard lock(mutex_);
-    for (auto& [size, blocks] : free_)
+    const std::lock_guard lock(state_.mutex);
+    for (auto& [size, blocks] : state_.free)
         for (void* const block : blocks) std::free(block);
-    free_.clear();
-    cached_ = 0;
+    state_.free.clear();
+    state_.cached = 0;
 }
 
 ESPALIER_BODY std::size_t MemoryPool::bytes_in_use() const {
-    const std::lock_guard lock(mutex_);
-    return in_use_;
+    const std::lock_guard lock(state_.mutex);
+    return state_.in_use;
 }
 
 ESPALIER_BODY std::size_t MemoryPool::peak_bytes() const {
-    const std::lock_guard lock(mutex_);
-    return peak_;
+    const std::lock_guard lock(state_.mutex);
+    return state_.peak;
 }
 
 ESPALIER_BODY void MemoryPool::reset_peak() {
-    const std::lock_guard lock(mutex_);
-    peak_ = in_use_;
+    const std::lock_guard lock(state_.mutex);
+    state_.peak = state_.in_use;
 }
 
 ESPALIER_BODY std::size_t MemoryPool::bytes_cached() const {
-    const std::lock_guard lock(mutex_);
-    return cached_;
+    const std::lock_guard lock(state_.mutex);
+    return state_.cached;
 }
 
 // Sizes are rounded to eighths of a power of two: at most an eighth is lost, and nearby sizes share blocks.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
+#include <espalier/core/steady_clock.hpp>
 #include <espalier/ops/arithmetic.hpp>
 #include <espalier/train/evaluate.hpp>
 #include <espalier/train/optimizer.hpp>
@@ -9,7 +10,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <functional>
 #include <utility>
@@ -62,7 +62,7 @@ public:
         expect<StateError>(position_.batch <= loader.batches(), "Trainer: expected a position within ",
                            loader.batches(), " batches an epoch, got batch ", position_.batch, " of epoch ",
                            position_.epoch);
-        start_ = std::chrono::steady_clock::now();
+        start_ = steady_seconds();
         images_ = 0;
         first_step_ = position_.step;
         module_.train();
@@ -126,7 +126,7 @@ private:
     Progress progress_of(const Loader<T>& loader, const Losses& last) const {
         const EpochTotals& totals = position_.totals;
         const double images = static_cast<double>(std::max<Index>(1, totals.images));
-        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+        const double seconds = steady_seconds() - start_;
         const Index steps = options_.epochs * loader.batches(), done = position_.step - first_step_;
         return {.at = position_,
                 .epochs = options_.epochs,
@@ -151,7 +151,7 @@ private:
     Optimizer<T>& optimizer_;
     TrainerOptions<T> options_;
     Position position_;
-    std::chrono::steady_clock::time_point start_;
+    double start_ = 0;                  // of this call of `run`
     Index images_ = 0, first_step_ = 0; // of this run
 };
 
