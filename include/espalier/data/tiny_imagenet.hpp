@@ -145,7 +145,7 @@ struct TinyImageNetOptions {
 inline ImageSet TinyImageNet(const std::filesystem::path& folder, Split split,
                              const TinyImageNetOptions& options = {}) {
     constexpr Index side = 64;
-    const auto root =
+    const std::filesystem::path root =
         detail::find_published("TinyImageNet", folder, "tiny-imagenet-200", "wnids.txt", detail::get_tiny_imagenet);
     const std::vector<std::string> classes = detail::tiny_classes(root / "wnids.txt");
     const std::vector<std::string> names = detail::tiny_class_names(root / "words.txt", classes);
