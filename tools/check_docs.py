@@ -113,6 +113,7 @@ class Commands:
 
     def problems(self, page, text):
         text = re.sub(r"\\\n\s*", " ", text)
+        text = re.sub(r"^```sh\n(.*?)^```", lambda block: re.sub("^", "    ", block[1], flags=re.M), text, flags=re.M | re.S)
         expected = [(r"\./run (\w+)", self.verbs, "a verb of ./run"),
                     (r"--preset[ =](\w+)", self.presets, "a preset"),
                     (r"-D(ESPALIER_\w+)=", self.options | {"ESPALIER_COMPILED"}, "an option of CMake")]
@@ -123,9 +124,9 @@ class Commands:
                 found.append(f"{page}: {path} does not exist")
         for program, rest in re.findall(rf"^    (?:\S*/)?({'|'.join(self.programs)}) (.*)$", text, re.M):
             usage = self.programs[program]
-            for word in re.findall(r"(?:^|(?<= ))(?:[a-z]+(?=$| -)|--[\w-]+)", rest) if usage else []:
-                if not re.search(rf"(?<![\w-]){word}(?![\w-])", usage):
-                    found.append(f"{page}: {program} knows no {word}")
+            words = re.findall(r"^[a-z]+(?= |$)|(?<= )--[\w-]+", rest) if usage else []
+            found += [f"{page}: {program} knows no {word}" for word in words
+                      if not re.search(rf"(?<![\w-]){word}(?![\w-])", usage)]
         return found
 
 
@@ -141,7 +142,7 @@ def self_test():
         ("`./run test` `tools/check_docs.py`", ""),
         ("`./run tset`", "tset is not a verb"),
         ("`tools/gone.py --all`", "tools/gone.py does not exist"),
-        ("    cmake --preset gone", "gone is not a preset"),
+        ("```sh\ncmake \\\n  --preset gone\n```", "gone is not a preset"),
         ("    cmake -DESPALIER_GONE=ON", "ESPALIER_GONE is not an option"),
         ("```cpp\n#include <vector>\nint main() {}\n```\n```cpp\nstd::vector<int> v;\n```\n```cpp\nv.push_back(1);\n```", ""),
         ("```cpp\nint main() { return gone; }\n```", "does not compile"),

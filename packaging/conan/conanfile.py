@@ -46,6 +46,7 @@ class Espalier(ConanFile):
         toolchain.cache_variables |= {
             "ESPALIER_INSTALL_COMPILED": bool(self.options.compiled),
             "ESPALIER_WITH_OPENMP": bool(self.options.openmp),
+            "CMAKE_DISABLE_FIND_PACKAGE_JPEG": True,  # link libjpeg yourself for data/jpeg.hpp
             "ESPALIER_NATIVE": False,  # a package is for other machines: the profile's flags decide
             **{f"ESPALIER_BUILD_{what}": False for what in ("TESTS", "EXAMPLES", "BENCHMARKS")},
         }

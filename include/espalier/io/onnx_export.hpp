@@ -12,9 +12,10 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// Whether batch norm is a node of its own or part of the weights before it.
 enum class BatchNormExport { kept, folded };
 
+/// Options of `onnx_model`.
 struct OnnxOptions {
-    std::string name = "network"; ///< of the graph, for people
-    BatchNormExport batch_norm = BatchNormExport::kept;
+    std::string name = "network";                       ///< of the graph, for people
+    BatchNormExport batch_norm = BatchNormExport::kept; ///< a node of its own, or part of the weights before it
     ChannelStatistics normalize = {}; ///< given: kept as metadata `mean` and `deviation`, the image is not changed
 };
 

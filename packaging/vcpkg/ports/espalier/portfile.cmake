@@ -7,6 +7,9 @@ vcpkg_check_features(
     compiled ESPALIER_INSTALL_COMPILED
     openmp ESPALIER_WITH_OPENMP
 )
+if(NOT "jpeg" IN_LIST FEATURES)
+  list(APPEND FEATURE_OPTIONS -DCMAKE_DISABLE_FIND_PACKAGE_JPEG=ON)
+endif()
 if(NOT "compiled" IN_LIST FEATURES)
   set(VCPKG_BUILD_TYPE release) # headers are the same in both
 endif()
