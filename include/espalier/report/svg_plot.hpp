@@ -24,6 +24,11 @@ struct PlotOptions {
     int width = 640, height = 400;                      ///< in pixels
 };
 
+namespace detail {
+/// A text with its & < > " as entities.
+std::string escape_xml(const std::string& text);
+} // namespace detail
+
 /// Lines or bars with axes, ticks and a legend, as the text of an SVG image. Points that are not finite leave a gap.
 /// @throws ShapeError if a series has not as many x as y
 std::string svg_plot(const std::vector<Series>& series, const PlotOptions& options = {});
@@ -41,7 +46,7 @@ namespace report {
 
 namespace detail {
 
-inline std::string escape_xml(const std::string& text) {
+ESPALIER_BODY std::string escape_xml(const std::string& text) {
     std::string safe;
     for (const char c : text)
         safe += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '"' ? "&quot;" : std::string(1, c);
