@@ -2,7 +2,12 @@
 
 #include <espalier/io/safetensors.hpp>
 
+#include <nlohmann/json.hpp>
+
 #include <filesystem>
+#include <fstream>
+
+#include <unistd.h>
 
 using namespace espalier;
 using namespace espalier::test;

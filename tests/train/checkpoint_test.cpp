@@ -11,6 +11,7 @@
 #include <espalier/train/trainer.hpp>
 
 #include <filesystem>
+#include <fstream>
 
 using namespace espalier;
 using namespace espalier::test;

@@ -4,6 +4,7 @@
 #include <espalier/train/csv_log.hpp>
 
 #include <filesystem>
+#include <fstream>
 #include <limits>
 
 using namespace espalier;

@@ -3,6 +3,7 @@
 #include <espalier/core/compiled.hpp>
 #include <espalier/core/error.hpp>
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -29,29 +30,7 @@ namespace detail {
 std::string escape_xml(const std::string& text);
 } // namespace detail
 
-/// Lines or bars with axes, ticks and a legend, as the text of an SVG image. Points that are not finite leave a gap.
-/// @throws ShapeError if a series has not as many x as y
-std::string svg_plot(const std::vector<Series>& series, const PlotOptions& options = {});
-
-} // namespace report
-} // namespace espalier::inline ESPALIER_BACKEND
-
-#if ESPALIER_BODIES
-#include <algorithm>
-#include <cmath>
-#include <limits>
-
-namespace espalier::inline ESPALIER_BACKEND {
-namespace report {
-
 namespace detail {
-
-ESPALIER_BODY std::string escape_xml(const std::string& text) {
-    std::string safe;
-    for (const char c : text)
-        safe += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '"' ? "&quot;" : std::string(1, c);
-    return safe;
-}
 
 /// An axis that maps [low, high], widened to whole ticks at 1, 2 or 5 times a power of ten, to pixels.
 struct Axis {
@@ -72,6 +51,31 @@ struct Axis {
     /// Rounded to a thousandth of a step, so that it prints as 0.3 and not 0.30000000000000004.
     double tick(int i) const { return std::round((low + i * step) / step * 1000) / 1000 * step; }
 };
+
+} // namespace detail
+
+/// Lines or bars with axes, ticks and a legend, as the text of an SVG image. Points that are not finite leave a gap.
+/// @throws ShapeError if a series has not as many x as y
+std::string svg_plot(const std::vector<Series>& series, const PlotOptions& options = {});
+
+} // namespace report
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <algorithm>
+#include <limits>
+
+namespace espalier::inline ESPALIER_BACKEND {
+namespace report {
+
+namespace detail {
+
+ESPALIER_BODY std::string escape_xml(const std::string& text) {
+    std::string safe;
+    for (const char c : text)
+        safe += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '"' ? "&quot;" : std::string(1, c);
+    return safe;
+}
 
 /// Pixels to a tenth.
 inline std::string px(double value) { return to_text(std::round(value * 10) / 10); }
