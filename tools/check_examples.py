@@ -88,6 +88,17 @@ def export_job(work):
           "--out", f"{work}/run")
 
 
+def options_of_models(work):
+    for model, *options in (["cnn", "--widths", "8,12"],
+                            ["vgg11", "--hidden", "32,16", "--pooled", "2", "--dropout", "0.5"]):
+        run_at = ["--out", f"{work}/{model}"]
+        succeeds(f"train {model} with options", "fashion_mnist", "train", "--epochs", "1", "--subset", "64",
+                 "--batch", "32", "--schedule", "constant", "--downscale", "2", "--model", model, *options, *run_at)
+        succeeds(f"eval {model}: the checkpoint has its options", "fashion_mnist", "eval", *SMALL, *run_at)
+        flags = json.loads(Path(work, model, "record.json").read_text())["settings"]["train"]
+        check([flags.get(name) for name in options[::2]] == options[1::2], f"record has the options of {model}")
+
+
 def stop_and_resume(work):
     flags = ["train", "--model", "lenet5", "--epochs", "6", "--gauges-every", "1", "--optimizer", "adamw", "--lr",
              "0.001", "--clip-norm", "0.5", "--ema", "0.9", "--label-smoothing", "0.1", *SMALL]
@@ -123,6 +134,7 @@ def bad_input(work):
     check(run("fashion_mnist", "trian").returncode > 0, "a verb that is not there")
     check(run("fashion_mnist", "train", "plan").returncode > 0, "two verbs")
     check(run("fashion_mnist", "train", "--epochs", "many").returncode > 0, "a flag that is no number")
+    check(run("fashion_mnist", "train", "--widths", "8,many").returncode > 0, "a list that is not of numbers")
     fails("no checkpoint", ["dense.safetensors"], "fashion_mnist", "eval", "--out", f"{work}/empty")
     fails("a model that is not there", ["resnet21"], "fashion_mnist", *train, "--model", "resnet21")
 
@@ -288,6 +300,7 @@ def real_sets(work):
 def main():
     with tempfile.TemporaryDirectory() as work:
         main_job(work)
+        options_of_models(work)
         stop_and_resume(work)
         bad_input(work)
         other_sets(work)

@@ -13,6 +13,16 @@ template <class E> auto one_of(const std::map<std::string, E>& names) {
     return CLI::CheckedTransformer(names, CLI::ignore_case);
 }
 
+/// A list with commas. An option of a vector would append the list of a repeated flag instead of taking the last.
+void add_numbers(CLI::App& group, const std::string& name, std::vector<Index>& numbers, const std::string& help) {
+    const auto read = [&numbers, name](const std::string& text) {
+        numbers.clear();
+        for (const std::string& number : CLI::detail::split(text, ','))
+            if (!CLI::detail::lexical_cast(number, numbers.emplace_back())) throw CLI::ConversionError(text, name);
+    };
+    group.add_option_function<std::string>(name, read, help)->type_name("INT,INT,..");
+}
+
 void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
     const auto group = [&](const char* name) { return app.add_option_group(name); };
 
@@ -31,9 +41,8 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
             {{"padded", models::Shortcut::padded}, {"projection", models::Shortcut::projection}}));
     network->add_option("--stem", s.network.stem, "of resnet18, 34 and 50: small (3x3) or imagenet (7x7, pooling)")
         ->transform(one_of<models::Stem>({{"small", models::Stem::small}, {"imagenet", models::Stem::imagenet}}));
-    network->add_option("--widths", s.network.widths, "of the convolutions of cnn (16,32,32,64)")->delimiter(',');
-    network->add_option("--hidden", s.network.hidden, "units of VGG's linear layers before the last (none)")
-        ->delimiter(',');
+    add_numbers(*network, "--widths", s.network.widths, "of the convolutions of cnn (16,32,32,64)");
+    add_numbers(*network, "--hidden", s.network.hidden, "units of VGG's linear layers before the last (none)");
     network->add_option("--pooled", s.network.pooled, "pixels a side that VGG's last maps are averaged to")
         ->capture_default_str();
     network->add_option("--dropout", s.network.dropout, "rate, of VGG's hidden layers and in blocks of WRNs")
