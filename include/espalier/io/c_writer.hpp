@@ -121,8 +121,8 @@ private:
         const ExportValue& result = graph_.result(step);
         expect<StateError>(result.shape.size() > 0, "write_c: expected maps of at least one element, got ",
                            result.shape, " from ", step.name);
-        body_ += join_text("\n    /* ", c_comment(step.name), ": ", step.op, " ", shape(step), " to ", result.shape,
-                           " */\n");
+        body_ += join_text(body_.empty() ? "" : "\n", "    /* ", c_comment(step.name), ": ", step.op, " ", shape(step),
+                           " to ", result.shape, " */\n");
         const std::string y = place(step.output);
         if (plan_.root[step.output] == step.output && y != "output")
             line(join_text("float *const ", y, " = workspace + ", plan_.offset[step.output], ";"));
