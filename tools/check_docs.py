@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Checks README.md, CONTRIBUTING.md and docs/*.md: their C++ builds, their commands exist, their links lead somewhere.
 
-C++: the ```cpp blocks of a page are one source, in order. A block that includes, declares or defines something in its
-first column stands outside of functions; the others are statements, and make up one function. A page with a `main` is
-compiled as it stands, linked and run in an empty folder; to the others `#include <espalier/espalier.hpp>` and
-`namespace es = espalier;` are added, and they are only compiled. espalier::compiled of build/dev is used if it is
-there, except for the README, whose program has to work from headers alone.
+C++: a ```cpp block with a `main` is a program, compiled as it stands, linked and run in an empty folder. The other
+blocks of a page are one source, in order, behind `#include <espalier/espalier.hpp>` and `namespace es = espalier;`: one that
+declares or defines something in its first column stands outside of functions, the rest are the statements of one function.
+That source is only compiled. espalier::compiled of build/dev is used if it is there, except for the README, whose
+program has to work from headers alone.
 
 Commands, in code of any kind: `./run` has the verb, CMake knows the presets and options, example programs know verbs and
 flags (asked with --help, if build/dev or build/release has them), and every path into the tree exists.
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OUTSIDE = re.compile(r"^(#include|namespace [\w: ]+\{|template|struct|class|enum|inline|int main)", re.M)
+OUTSIDE = re.compile(r"^(namespace [\w: ]+\{|template|struct|class|enum|inline)", re.M)
 # A page may name what it does not use: it is there to be read.
 COMPILER = [os.environ.get("CXX", "g++"), "-std=c++20", "-march=native", "-fopenmp", "-Wall", "-Wextra", "-Werror",
             "-Wno-unused", "-Iinclude", "-isystem", "/usr/include/eigen3"]
@@ -34,41 +34,40 @@ def without_blocks(text):
     return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
 
 
-def source(text):
-    """The C++ of a page, as one source, and whether it has a `main`; None without C++."""
+def sources(text):
+    """The C++ of a page: pairs of a source and whether it is a program."""
     blocks = re.findall(r"^```cpp\n(.*?)^```", text, re.M | re.S)
-    if not blocks:
-        return None
-    outside = [block for block in blocks if OUTSIDE.search(block)]
-    statements = [block for block in blocks if not OUTSIDE.search(block)]
-    has_main = any("int main(" in block for block in outside)
-    if not has_main:
-        outside.insert(0, "#include <espalier/espalier.hpp>\nnamespace es = espalier;\n")
-    if statements:
-        outside.append("[[maybe_unused]] static void statements() {\n" + "".join(statements) + "}\n")
-    return "\n".join(outside), has_main
+    rest = [block for block in blocks if "int main(" not in block]
+    found = [(block, True) for block in blocks if "int main(" in block]
+    if rest:
+        includes = ["#include <espalier/espalier.hpp>\n", *re.findall(r"^#include .*\n", "".join(rest), re.M)]
+        rest = [re.sub(r"^#include .*\n", "", block, flags=re.M) for block in rest]
+        outside = [block for block in rest if OUTSIDE.search(block)]
+        statements = [block for block in rest if not OUTSIDE.search(block)]
+        found.append(("".join([*includes, "namespace es = espalier;\n", *outside, "[[maybe_unused]] static void statements() {\n",
+                               *statements, "}\n"]), False))
+    return found
 
 
 def build(page, text, work):
-    """What is wrong with the C++ of a page: a list of at most one text."""
-    code = source(text)
-    if code is None:
-        return []
-    file = Path(work, page.replace("/", "_")).with_suffix(".cpp")
-    program, folder = file.with_suffix(".out"), file.with_suffix("")
-    file.write_text(code[0])
-    archive = [ARCHIVE] if ARCHIVE.exists() and page != "README.md" else []
-    command = [*COMPILER, *(["-O1", "-DESPALIER_COMPILED=1"] if archive else ["-O2"]), file]
-    command += ["-o", program, *archive, "-lz"] if code[1] else ["-fsyntax-only"]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if built.returncode:
-        return [f"{page}: its C++ does not compile\n{built.stderr[:3000]}"]
-    if code[1]:
-        folder.mkdir()
-        ran = subprocess.run([program], cwd=folder, capture_output=True, text=True)
-        if ran.returncode:
-            return [f"{page}: its program exits with {ran.returncode}\n{ran.stdout[-1000:]}{ran.stderr[-1000:]}"]
-    return []
+    """What is wrong with the C++ of a page, one text a source."""
+    problems = []
+    for number, (code, is_program) in enumerate(sources(text)):
+        file = Path(work, f"{page.replace('/', '_')}{number}.cpp")
+        program, folder = file.with_suffix(".out"), file.with_suffix("")
+        file.write_text(code)
+        archive = [ARCHIVE] if ARCHIVE.exists() and page != "README.md" else []
+        command = [*COMPILER, *(["-O1", "-DESPALIER_COMPILED=1"] if archive else ["-O2"]), file]
+        command += ["-o", program, *archive, "-lz"] if is_program else ["-fsyntax-only"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            problems.append(f"{page}: its C++ does not compile\n{done.stderr[:3000]}")
+        elif is_program:
+            folder.mkdir()
+            done = subprocess.run([program], cwd=folder, capture_output=True, text=True)
+            if done.returncode:
+                problems.append(f"{page}: its program exits with {done.returncode}\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
+    return problems
 
 
 def anchors(text):
@@ -144,7 +143,7 @@ def self_test():
         ("`tools/gone.py --all`", "tools/gone.py does not exist"),
         ("```sh\ncmake \\\n  --preset gone\n```", "gone is not a preset"),
         ("    cmake -DESPALIER_GONE=ON", "ESPALIER_GONE is not an option"),
-        ("```cpp\n#include <vector>\nint main() {}\n```\n```cpp\nstd::vector<int> v;\n```\n```cpp\nv.push_back(1);\n```", ""),
+        ("```cpp\nint main() {}\n```\n```cpp\n#include <vector>\nint main() { std::vector<int> v; }\n```", ""),
         ("```cpp\nint main() { return gone; }\n```", "does not compile"),
         ("```cpp\nint main() { return 3; }\n```", "exits with 3"),
     ]
