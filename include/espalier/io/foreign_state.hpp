@@ -5,6 +5,7 @@
 #include <espalier/io/name_map.hpp>
 
 #include <algorithm>
+#include <functional>
 #include <unordered_set>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -187,9 +188,9 @@ void import_state(const TensorFile& file, const Module<T>& module, const NameMap
         }
         Tensor<T> value = detail::to_ours(rule, file.get_converted<T>(rule.theirs), ours.shape(name));
         if (!rule.subtract.empty()) {
-            value = value.clone();
-            const Tensor<T> less = file.get_converted<T>(rule.subtract);
-            for (Index i = 0; i < value.size(); ++i) value.mutable_data()[i] -= less.data()[i];
+            const Tensor<T> whole = value, less = file.get_converted<T>(rule.subtract);
+            value = empty_like(whole);
+            std::transform(whole.begin(), whole.end(), less.begin(), value.mutable_data(), std::minus<T>());
         }
         translated.add(name, std::move(value));
     }
