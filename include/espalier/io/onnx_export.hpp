@@ -12,6 +12,7 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// Whether batch norm is a node of its own or part of the weights before it.
 enum class BatchNormExport { kept, folded };
 
+/// What an exported ONNX model says beside the network.
 struct OnnxOptions {
     std::string name = "network"; ///< of the graph, for people
     BatchNormExport batch_norm = BatchNormExport::kept;
