@@ -1,16 +1,19 @@
-# espalier_compiled: what headers name by ESPALIER_COMPILED_FUNCTION and ESPALIER_COMPILED_CLASS (core/compiled.hpp),
-# compiled once. Every source has a few headers of one layer, and only declares what the sources before it define.
+# espalier_compiled: the templates and bodies that headers hand over by the macros of core/compiled.hpp, compiled once.
+# Every source defines those of a few headers of one layer, and only declares what the sources before it define.
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${headers}) # the names are read when configuring
 set(declared)
 set(sources)
-foreach(layer IN ITEMS cpu autograd ops nn models regularizers pruning data io train)
+foreach(layer IN ITEMS core tensor cpu autograd ops nn models regularizers pruning interpret data io train report)
   set(here)
   foreach(header IN LISTS headers)
-    file(STRINGS ${header} names REGEX "^ESPALIER_COMPILED_")
+    file(STRINGS ${header} names REGEX "^(ESPALIER_COMPILED_|#if ESPALIER_BODIES)")
     if(names AND header MATCHES "include/(espalier/${layer}/.*)")
       list(APPEND here "#include <${CMAKE_MATCH_1}>")
     endif()
   endforeach()
+  if(NOT here)
+    continue()
+  endif()
   list(LENGTH here last)
   math(EXPR last "${last} - 1")
   foreach(first RANGE 0 ${last} 6)
@@ -18,10 +21,10 @@ foreach(layer IN ITEMS cpu autograd ops nn models regularizers pruning data io t
     list(JOIN declared "\n" before)
     list(JOIN defined "\n" now)
     set(source ${PROJECT_BINARY_DIR}/compiled/${layer}${first}.cpp)
-    file(CONFIGURE OUTPUT ${source} @ONLY CONTENT "#define ESPALIER_COMPILED extern
+    file(CONFIGURE OUTPUT ${source} @ONLY CONTENT "#define ESPALIER_COMPILED 1
 @before@
 #undef ESPALIER_COMPILED
-#define ESPALIER_COMPILED
+#define ESPALIER_COMPILED 2
 @now@
 ")
     list(APPEND sources ${source})
@@ -32,4 +35,4 @@ endforeach()
 add_library(espalier_compiled STATIC EXCLUDE_FROM_ALL ${sources})
 add_library(espalier::compiled ALIAS espalier_compiled)
 target_link_libraries(espalier_compiled PUBLIC espalier)
-target_compile_definitions(espalier_compiled INTERFACE ESPALIER_COMPILED=extern)
+target_compile_definitions(espalier_compiled INTERFACE ESPALIER_COMPILED=1)

@@ -28,11 +28,12 @@ int main(int argc, char** argv) {
     demo.ffr.gradient = demo.ffr.curvature = 0.01;
     demo.keep_macs = 0.5;
 
-    return programs::run({.name = "cifar10",
-                          .summary = "Train, prune and fine-tune on CIFAR-10.",
-                          .published = "binary version, www.cs.toronto.edu/~kriz/cifar.html",
-                          .recipe = recipe,
-                          .demonstration = demo,
-                          .load = data::Cifar10},
-                         argc, argv);
+    return programs::run(
+        {.name = "cifar10",
+         .summary = "Train, prune and fine-tune on CIFAR-10.",
+         .published = "binary version, www.cs.toronto.edu/~kriz/cifar.html",
+         .recipe = recipe,
+         .demonstration = demo,
+         .load = [](const programs::Settings& s, Split split) { return data::Cifar10(s.data, split); }},
+        argc, argv);
 }

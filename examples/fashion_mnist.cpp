@@ -32,6 +32,6 @@ int main(int argc, char** argv) {
          .published = "Debian package dataset-fashion-mnist, or github.com/zalandoresearch/fashion-mnist",
          .recipe = recipe,
          .demonstration = demo,
-         .load = data::FashionMnist},
+         .load = [](const programs::Settings& s, Split split) { return data::FashionMnist(s.data, split); }},
         argc, argv);
 }

@@ -3,11 +3,17 @@
 
 usage: check_examples.py [folder of the programs: build/dev/examples]
 
-Needs the Debian package dataset-fashion-mnist.
+Needs the Debian packages dataset-fashion-mnist and libjpeg-turbo-progs. Of the other sets it writes small ones in the
+layouts in which they are published. The environment variable ESPALIER_DATA may name a folder with the real ones
+(cifar-100-binary, mnist, tiny-imagenet-200): a few steps are then trained on each that is there.
 """
+import gzip
 import json
 import os
+import random
 import resource
+import shutil
+import struct
 import signal
 import subprocess
 import sys
@@ -52,7 +58,8 @@ def main_job(work):
     succeeds("plan", "fashion_mnist", "plan", "--keep-macs", "0.5", "--joins", "indexed", *run_at)
     succeeds("prune", "fashion_mnist", "prune", *SMALL, *run_at)
     succeeds("finetune", "fashion_mnist", "finetune", "--finetune-epochs", "1", *SMALL, *run_at)
-    succeeds("eval", "fashion_mnist", "eval", *SMALL, *run_at)
+    done = succeeds("eval", "fashion_mnist", "eval", *SMALL, *run_at)
+    check("finetuned.safetensors: logits of its example bit for bit" in done.stdout, "a loaded network says the same", done)
     succeeds("bench", "fashion_mnist", "bench", *run_at)
     record = json.loads(Path(work, "run/record.json").read_text())
     check(all(stage in record for stage in ("dense", "pruned", "finetuned", "certificate")), "record has every stage")
@@ -81,8 +88,20 @@ def export_job(work):
           "--out", f"{work}/run")
 
 
+def options_of_models(work):
+    for model, *options in (["cnn", "--widths", "8,12"],
+                            ["vgg11", "--hidden", "32,16", "--pooled", "2", "--dropout", "0.5"]):
+        run_at = ["--out", f"{work}/{model}"]
+        succeeds(f"train {model} with options", "fashion_mnist", "train", "--epochs", "1", "--subset", "64",
+                 "--batch", "32", "--schedule", "constant", "--downscale", "2", "--model", model, *options, *run_at)
+        succeeds(f"eval {model}: the checkpoint has its options", "fashion_mnist", "eval", *SMALL, *run_at)
+        flags = json.loads(Path(work, model, "record.json").read_text())["settings"]["train"]
+        check([flags.get(name) for name in options[::2]] == options[1::2], f"record has the options of {model}")
+
+
 def stop_and_resume(work):
-    flags = ["train", "--model", "lenet5", "--epochs", "6", "--gauges-every", "1", *SMALL]
+    flags = ["train", "--model", "lenet5", "--epochs", "6", "--gauges-every", "1", "--optimizer", "adamw", "--lr",
+             "0.001", "--clip-norm", "0.5", "--ema", "0.9", "--label-smoothing", "0.1", *SMALL]
     succeeds("a run without a stop", "fashion_mnist", *flags, "--out", f"{work}/whole")
     stopped = subprocess.Popen([PROGRAMS / "fashion_mnist", *flags, "--out", f"{work}/parts"],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -95,17 +114,27 @@ def stop_and_resume(work):
     succeeds("resume", "fashion_mnist", *flags, "--out", f"{work}/parts", "--resume", f"{work}/parts/dense.safetensors")
     weights = [Path(work, folder, "dense.weights.safetensors").read_bytes() for folder in ("whole", "parts")]
     check(weights[0] == weights[1], "a resumed run ends with the same bits")
+    settings = json.loads(Path(work, "whole/record.json").read_text())["settings"]["train"]
+    check([settings[flag] for flag in ("--optimizer", "--clip-norm", "--ema")] == ["adamw", "0.5", "0.9"],
+          "the record has optimizer, clipping and averaging")
+    check("gradient_norm" in log.read_text().splitlines()[0], "the log has the norm of the gradients")
+    averaged = succeeds("eval of a checkpoint with averages", "fashion_mnist", "eval", *SMALL, "--out", f"{work}/whole")
+    record = json.loads(Path(work, "whole/record.json").read_text())
+    check(f"{100 * record['dense']['accuracy']:.2f} %" in averaged.stdout, "the averages are what is evaluated")
+    fails("resuming averages without --ema", ["--ema"], "fashion_mnist", *flags, "--ema", "0", "--out",
+          f"{work}/parts", "--resume", f"{work}/whole/dense.safetensors")
 
 
 def bad_input(work):
     train = ["train", "--model", "lenet5", "--epochs", "1", *SMALL, "--out", f"{work}/bad"]
-    for program in ("fashion_mnist", "cifar10"):
+    for program in ("fashion_mnist", "cifar10", "cifar100", "mnist", "tiny_imagenet"):
         done = run(program, "--help")
         check(done.returncode == 0 and "--data" in done.stdout, f"{program} --help", done)
         fails(f"{program}: no data", ["expected", "got"], program, *train, "--data", f"{work}/nowhere")
     check(run("fashion_mnist", "trian").returncode > 0, "a verb that is not there")
     check(run("fashion_mnist", "train", "plan").returncode > 0, "two verbs")
     check(run("fashion_mnist", "train", "--epochs", "many").returncode > 0, "a flag that is no number")
+    check(run("fashion_mnist", "train", "--widths", "8,many").returncode > 0, "a list that is not of numbers")
     fails("no checkpoint", ["dense.safetensors"], "fashion_mnist", "eval", "--out", f"{work}/empty")
     fails("a model that is not there", ["resnet21"], "fashion_mnist", *train, "--model", "resnet21")
 
@@ -147,11 +176,136 @@ def bad_input(work):
     fails("a batch in place of CIFAR-10", ["expected"], "cifar10", *train, "--data", str(data))
 
 
+def jpeg(path, noise, kind):
+    """Writes an image of 64 x 64 pixels: colour (P6) or grayscale (P5)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = noise.randbytes(64 * 64 * (3 if kind == "P6" else 1))
+    subprocess.run(["cjpeg", "-quality", "70", "-outfile", path], input=f"{kind}\n64 64\n255\n".encode() + pixels,
+                   check=True)
+
+
+def write_sets(folder):
+    """Small sets of noise: CIFAR-100, MNIST and two classes of Tiny ImageNet."""
+    noise = random.Random(1)
+
+    def idx(name, extents, elements):
+        data = bytes([0, 0, 8, len(extents)]) + struct.pack(f">{len(extents)}I", *extents) + elements
+        (folder / "mnist" / f"{name}.gz").write_bytes(gzip.compress(data))
+
+    for name in ("cifar-100-binary", "mnist"):
+        (folder / name).mkdir(parents=True)
+    for name, count in (("train", 256), ("test", 64)):
+        records = [bytes([i % 20, i % 100]) + noise.randbytes(3072) for i in range(count)]
+        (folder / "cifar-100-binary" / f"{name}.bin").write_bytes(b"".join(records))
+    for name, count in (("train", 256), ("t10k", 64)):
+        idx(f"{name}-images-idx3-ubyte", (count, 28, 28), noise.randbytes(count * 784))
+        idx(f"{name}-labels-idx1-ubyte", (count,), bytes(i % 10 for i in range(count)))
+    tiny, wnids = folder / "tiny-imagenet-200", ("n02124075", "n01641577")
+    lines = []
+    for k, wnid in enumerate(wnids):
+        for i in range(40):
+            jpeg(tiny / "train" / wnid / "images" / f"{wnid}_{i}.JPEG", noise, "P5" if i % 10 == 0 else "P6")
+        for i in range(10):
+            name = f"val_{10 * k + i}.JPEG"
+            jpeg(tiny / "val" / "images" / name, noise, "P6")
+            lines.append(f"{name}\t{wnid}\t0\t0\t63\t63\n")
+    (tiny / "wnids.txt").write_text("\n".join(wnids) + "\n")
+    (tiny / "words.txt").write_text("n01641577\tbullfrog\nn02124075\tEgyptian cat\n")
+    (tiny / "val" / "val_annotations.txt").write_text("".join(lines))
+
+
+SETS = {"cifar100": "cifar-100-binary", "mnist": "mnist", "tiny_imagenet": "tiny-imagenet-200"}
+
+
+def other_sets(work):
+    sets = Path(work, "sets")
+    write_sets(sets)
+    for program, folder in SETS.items():
+        flags = ["--data", str(sets / folder), "--out", f"{work}/{program}", "--batch", "16"]
+        small = ["--model", "lenet5", "--downscale", "2" if program == "tiny_imagenet" else "1"]
+        succeeds(f"{program} train", program, "train", "--epochs", "1", "--cutout", "8", *small, *flags)
+        succeeds(f"{program} prune", program, "prune", "--keep-macs", "0.6", *flags)
+        succeeds(f"{program} finetune", program, "finetune", "--finetune-epochs", "1", *flags)
+        succeeds(f"{program} eval", program, "eval", *flags)
+        record = json.loads(Path(work, program, "record.json").read_text())
+        check(all(stage in record for stage in ("dense", "pruned", "finetuned")) and
+              record["settings"]["train"]["--cutout"] == "8", f"{program}: the record has every stage and the cutout")
+    tiny = sets / SETS["tiny_imagenet"]
+    cache = tiny / "tiny-imagenet-200.train.cache"
+    decoded = cache.stat().st_mtime_ns
+    flags = ["--model", "resnet20", "--epochs", "1", "--subset", "16", "--batch", "8", "--out", f"{work}/tiny"]
+    succeeds("tiny_imagenet: a ResNet on 64 x 64 pixels", "tiny_imagenet", "train", "--data", str(tiny), *flags)
+    check(cache.stat().st_mtime_ns == decoded, "images are decoded once")
+    coarse = ["--data", str(sets / SETS["cifar100"]), "--out", f"{work}/coarse", "--batch", "16"]
+    succeeds("cifar100: superclasses", "cifar100", "train", "--labels", "coarse", "--model", "lenet5", "--epochs", "1",
+             *coarse)
+    record = json.loads(Path(work, "coarse/record.json").read_text())
+    check(record["settings"]["train"]["--labels"] == "coarse", "the record has the labels")
+    succeeds("cifar100: superclasses again", "cifar100", "eval", "--labels", "coarse", *coarse)
+    fails("cifar100: other labels than the network's", ["20 classes", "100"], "cifar100", "eval", *coarse)
+    check(run("cifar100", "train", "--labels", "both", *coarse).returncode > 0, "labels that are not there")
+
+
+def bad_sets(work):
+    """Each kind of damage to a copy of the small sets, and what the one line must say."""
+    sets, bad = Path(work, "sets"), Path(work, "bad_sets")
+    cifar, labels = "cifar-100-binary/test.bin", "mnist/t10k-labels-idx1-ubyte.gz"
+    image = "tiny-imagenet-200/train/n01641577/images/n01641577_3.JPEG"
+    annotations = "tiny-imagenet-200/val/val_annotations.txt"
+
+    def cut(size):
+        return lambda path: path.write_bytes(path.read_bytes()[:size])
+
+    def with_byte(offset, value):
+        return lambda path: path.write_bytes(path.read_bytes()[:offset] + bytes([value]) +
+                                             path.read_bytes()[offset + 1:])
+
+    def wrong_digit(path):
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-1] + b"\x0a"))
+
+    for program, file, what, damage, parts in (
+            ("cifar100", cifar, "cut off", cut(5000), ["byte 5000", "cs.toronto.edu"]),
+            ("cifar100", cifar, "a wrong label", with_byte(1, 100), ["below 100", "byte 1 of", "cs.toronto.edu"]),
+            ("cifar100", cifar, "missing", Path.unlink, ["cs.toronto.edu"]),
+            ("mnist", labels, "cut off", cut(20), ["byte 20 of"]),
+            ("mnist", labels, "a wrong label", wrong_digit, ["below 10", "got 10"]),
+            ("mnist", labels, "missing", Path.unlink, ["github.com/cvdfoundation/mnist"]),
+            ("tiny_imagenet", image, "cut off", cut(1000), ["Premature end of JPEG file"]),
+            ("tiny_imagenet", image, "not a JPEG", lambda path: path.write_text("hello"), ["Not a JPEG file"]),
+            ("tiny_imagenet", image, "missing folder", lambda path: shutil.rmtree(path.parent), ["cs231n.stanford.edu"]),
+            ("tiny_imagenet", annotations, "a wrong label", lambda path: path.write_text("val_0.JPEG\tn0\n"), ["n0"])):
+        shutil.copytree(sets, bad)
+        damage(bad / file)
+        name = (bad / file).parent.name if what == "missing folder" else Path(file).name.removesuffix(".gz")
+        fails(f"{program}: {what}", ["expected", "got", name, *parts], program, "train", "--data",
+              str(bad / SETS[program]), "--out", f"{work}/bad", "--model", "lenet5")
+        shutil.rmtree(bad)
+    fails("tiny_imagenet: no room for the cache", ["/proc", "cache"], "tiny_imagenet", "train", "--data",
+          str(sets / SETS["tiny_imagenet"]), "--cache", "/proc/none", "--out", f"{work}/bad")
+
+
+def real_sets(work):
+    data = os.environ.get("ESPALIER_DATA", "")
+    for program, folder in SETS.items():
+        at = Path(data, folder)
+        if not data or not at.is_dir():
+            print(f"     {at}: not there, skipped")
+            continue
+        own = ["--cache", f"{work}/real_cache", "--downscale", "2"] if program == "tiny_imagenet" else []
+        done = succeeds(f"{program} on the real set, {at}", program, "train", "--data", str(at), "--model", "lenet5",
+                        "--subset", "512", "--epochs", "1", "--cutout", "8", "--out", f"{work}/real_{program}", *own)
+        print("    ", done.stdout.splitlines()[0])
+
+
 def main():
     with tempfile.TemporaryDirectory() as work:
         main_job(work)
+        options_of_models(work)
         stop_and_resume(work)
         bad_input(work)
+        other_sets(work)
+        bad_sets(work)
+        real_sets(work)
     print(f"{len(failures)} failed" if failures else "all as expected")
     sys.exit(bool(failures))
 

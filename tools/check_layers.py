@@ -3,7 +3,7 @@
 
 A file may include its own layer, without cycles, and layers listed before it. `x.cpu.hpp` lies below `x.hpp`: what it
 reaches is core, tensor, cpu, and files of its own layer that reach no more than that. `espalier.hpp` includes every
-other header, apart from those that take seconds to compile (HEAVY).
+other header, apart from those of libraries that few need (HEAVY) and those that say so themselves (APART).
 
 usage: check_layers.py [--write-umbrella | --self-test]
 """
@@ -14,14 +14,20 @@ from pathlib import Path
 
 LAYERS = ("core tensor cpu autograd ops nn models regularizers pruning interpret data io train distributed report").split()
 KERNEL_LAYERS = {"core", "tensor", "cpu"}
-HEAVY = ("Eigen/", "nlohmann/", "onnx/")  # take seconds to compile: who wants them includes their header
+HEAVY = ("Eigen/", "nlohmann/", "jpeglib.h", "onnx/")  # slow or optional: who wants them includes their header
+APART = "Not part of espalier.hpp"  # a comment in other headers that few programs need
 UMBRELLA = "espalier.hpp"
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)
 
 
 def read_includes(root):
     """Maps each header, as `layer/file.hpp`, to the (bracket, path) pairs that it includes."""
-    return {str(path.relative_to(root)): INCLUDE.findall(path.read_text()) for path in sorted(root.rglob("*.hpp"))}
+    return {str(path.relative_to(root)): includes_of(path.read_text()) for path in sorted(root.rglob("*.hpp"))}
+
+
+def includes_of(text):
+    """The pairs that a header includes; one that stands apart has ("", APART) among them."""
+    return INCLUDE.findall(text) + [("", APART)] * (APART in text)
 
 
 def is_heavy(header, headers, above=()):
@@ -33,7 +39,8 @@ def is_heavy(header, headers, above=()):
 
 def umbrella(headers):
     """Text of espalier.hpp for these headers: layer by layer, each in alphabetical order, without the heavy ones."""
-    public = [h for h in headers if h != UMBRELLA and not h.endswith(".cpu.hpp") and not is_heavy(h, headers)]
+    public = [h for h in headers if h != UMBRELLA and not h.endswith(".cpu.hpp") and ("", APART) not in headers[h]
+              and not is_heavy(h, headers)]
     public.sort(key=lambda h: (LAYERS.index(h.split("/")[0]), h))
     groups = ["\n".join(f"#include <espalier/{h}>" for h in public if h.startswith(layer + "/")) for layer in LAYERS]
     return "\n\n".join(["#pragma once", "// The whole library. Written by tools/check_layers.py --write-umbrella."]
@@ -135,7 +142,7 @@ def self_test():
     for files, expected in plants:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
-            for name, text in {UMBRELLA: umbrella({h: INCLUDE.findall(t) for h, t in clean.items()}), **clean, **files}.items():
+            for name, text in {UMBRELLA: umbrella({h: includes_of(t) for h, t in clean.items()}), **clean, **files}.items():
                 (root / name).parent.mkdir(exist_ok=True)
                 (root / name).write_text(text)
             problems = check(root)

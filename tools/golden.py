@@ -96,6 +96,7 @@ def optimizers():
         "sgd.nesterov": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.05),
         "adam.plain": lambda p: torch.optim.Adam(p, lr=0.1),
         "adam.decay": lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.05),
+        "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.5),
     }
     for name, make in made.items():
         p = torch.nn.Parameter(torch.randn(3, 4))

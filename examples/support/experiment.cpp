@@ -8,6 +8,8 @@
 #include <espalier/core/parallel.hpp>
 #include <espalier/data/loader.hpp>
 #include <espalier/data/normalize.hpp>
+#include <espalier/io/example.hpp>
+#include <espalier/io/folder_lock.hpp>
 #include <espalier/io/plan_file.hpp>
 #include <espalier/pruning/surgery.hpp>
 #include <espalier/regularizers/feature_flow.hpp>
@@ -15,8 +17,11 @@
 #include <espalier/regularizers/penalties.hpp>
 #include <espalier/report/progress_bar.hpp>
 #include <espalier/report/svg_plot.hpp>
+#include <espalier/train/adam.hpp>
 #include <espalier/train/checkpoint.hpp>
+#include <espalier/train/clip.hpp>
 #include <espalier/train/csv_log.hpp>
+#include <espalier/train/ema.hpp>
 #include <espalier/train/sgd.hpp>
 #include <espalier/train/trainer.hpp>
 
@@ -26,6 +31,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <memory>
 
 namespace espalier::programs {
 namespace {
@@ -51,7 +57,7 @@ DeadFilters dead_filters(const models::Model<T>& net, const models::Output<T>& o
     const std::vector<FilterNorms> layers = filter_norms(net, out.logits);
     std::vector<FilterNorms> ends;
     for (const FilterNorms& layer : layers)
-        if (layer.name.ends_with("conv2.weight")) ends.push_back(layer);
+        if (layer.ends_branch) ends.push_back(layer);
     return {share_below(layers), share_below(ends)};
 }
 
@@ -65,17 +71,15 @@ public:
         std::filesystem::create_directories(s_.out, error);
         expect<IoError>(!error, experiment.name, ": expected to write to the folder ", s_.out, ", got ",
                         error.message());
+        const bool writes_elsewhere = s_.verb == "plan" && !s_.plan_file.empty();
+        if (s_.verb != "eval" && s_.verb != "bench" && !writes_elsewhere) lock_ = std::make_unique<FolderLock>(s_.out);
         std::signal(SIGINT, interrupt);
         std::signal(SIGTERM, interrupt);
     }
 
     void train() {
         load_data();
-        Network net = make_network(s_.model, {.classes = train_.classes,
-                                              .channels = train_.images.size(3),
-                                              .seed = s_.seed,
-                                              .size = image()[0],
-                                              .shortcut = s_.shortcut});
+        Network net = fresh_network();
         say(s_.model + ": " + to_text(cost(*net, image())));
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
@@ -139,11 +143,7 @@ public:
     }
     void demo() {
         load_data();
-        Network net = make_network(s_.model, {.classes = train_.classes,
-                                              .channels = train_.images.size(3),
-                                              .seed = s_.seed,
-                                              .size = image()[0],
-                                              .shortcut = s_.shortcut});
+        Network net = fresh_network();
         say("training " + s_.model + " (" + to_text(cost(*net, image())) + ") with feature flow regularization");
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
@@ -183,21 +183,33 @@ private:
         return {train_.images.size(1) / s_.downscale, train_.images.size(2) / s_.downscale, train_.images.size(3)};
     }
 
+    Network fresh_network() const {
+        models::Options options = s_.network;
+        options.classes = train_.classes;
+        options.channels = train_.images.size(3);
+        options.seed = s_.seed;
+        options.size = image()[0];
+        return make_network(s_.model, options);
+    }
+
     void load_data() {
-        train_ = experiment_.load(s_.data, Split::train);
-        test_ = experiment_.load(s_.data, Split::test);
+        train_ = experiment_.load(s_, Split::train);
+        test_ = experiment_.load(s_, Split::test);
+        expect<StateError>(classes_ == 0 || classes_ == train_.classes, experiment_.name, ": expected data of ",
+                           classes_, " classes, as the network was trained on, got ", train_.name, " with ",
+                           train_.classes);
         if (s_.subset > 0) train_ = subset(train_, {.count = s_.subset, .pick = Pick::stratified, .seed = s_.seed});
         if (normalize_.mean.empty()) normalize_ = measure(train_);
         say(join_text(train_.name, ": ", train_.size(), " training and ", test_.size(), " test images ", image()));
     }
     Loader<T> train_loader(bool augmented) const {
-        return Loader<T>(train_,
-                         {.size = s_.batch,
-                          .last = LastBatch::drop,
-                          .augment = {augmented ? s_.crop : 0, augmented && s_.flip ? Flip::horizontal : Flip::none},
-                          .normalize = normalize_,
-                          .downscale = s_.downscale,
-                          .seed = s_.seed});
+        const Augment augment{s_.crop, s_.flip ? Flip::horizontal : Flip::none, s_.cutout};
+        return Loader<T>(train_, {.size = s_.batch,
+                                  .last = LastBatch::drop,
+                                  .augment = augmented ? augment : Augment(),
+                                  .normalize = normalize_,
+                                  .downscale = s_.downscale,
+                                  .seed = s_.seed});
     }
     Loader<T> test_loader() const {
         return Loader<T>(test_,
@@ -211,7 +223,14 @@ private:
         const Checkpoint checkpoint = read_checkpoint(file);
         Network net = make_network(checkpoint.model, checkpoint.options);
         restore(checkpoint, *net);
+        check(checkpoint, *net);
+        if (averaged(checkpoint)) {
+            Ema<T> averages(*net, {});
+            averages.load(checkpoint.extra, "ema.");
+            averages.swap();
+        }
         s_.model = checkpoint.model;
+        classes_ = checkpoint.options.classes;
         const auto numbers = [&](const std::string& name) {
             const Tensor<double> tensor = checkpoint.extra.get<double>(name);
             return std::vector<double>(tensor.data(), tensor.data() + tensor.size());
@@ -221,9 +240,20 @@ private:
         const Tensor<Index> extents = checkpoint.extra.get<Index>("image");
         return {net, Shape{extents.at(0), extents.at(1), extents.at(2)}};
     }
-    void save(const std::string& name, const models::Model<T>& net, const Optimizer<T>& optimizer,
-              const Position& position, const Shape& shape) const {
+    static bool averaged(const Checkpoint& checkpoint) { return checkpoint.extra.contains("ema.updates"); }
+    /// Whether a network says of the images in its checkpoint what it said when it was saved.
+    static void check(const Checkpoint& checkpoint, models::Model<T>& net) {
+        if (!checkpoint.extra.contains("example.images")) return; // saved by another program
+        const ExampleCheck example = check_example(checkpoint.extra, net);
+        say(join_text(checkpoint.tensors.source(), ": logits of its example ",
+                      example.bit_equal ? "bit for bit" : join_text("within ", example.difference)));
+    }
+    void save(const std::string& name, models::Model<T>& net, const Optimizer<T>& optimizer, const Position& position,
+              const Shape& shape, const Ema<T>* averages = nullptr) const {
         TensorFile extra;
+        auto images = test_loader().epoch(0);
+        save_example(extra, net, images.begin()->images.rows(0, 2));
+        if (averages) averages->save(extra, "ema.");
         extra.add("image", Tensor<Index>::from({3}, {shape[0], shape[1], shape[2]}));
         extra.add("downscale", Tensor<Index>::scalar(s_.downscale));
         const Shape channels{shape[2]};
@@ -238,6 +268,18 @@ private:
             return schedules::multi_step({.learning_rate = lr, .milestones = {steps / 2, steps * 3 / 4}});
         if (s_.schedule == "constant") return schedules::constant(lr);
         return schedules::one_cycle({.learning_rate = lr, .steps = std::max<Index>(2, steps), .rising = 0.2});
+    }
+
+    std::unique_ptr<Optimizer<T>> optimizer_of(const models::Model<T>& net, double lr) const {
+        if (s_.optimizer == "sgd")
+            return std::make_unique<Sgd<T>>(
+                net, SgdOptions{.learning_rate = lr,
+                                .momentum = s_.momentum,
+                                .form = s_.momentum > 0 ? Momentum::nesterov : Momentum::classical,
+                                .weight_decay = s_.weight_decay});
+        const DecayForm form = s_.optimizer == "adamw" ? DecayForm::decoupled : DecayForm::gradient;
+        return std::make_unique<Adam<T>>(
+            net, AdamOptions{.learning_rate = lr, .form = form, .weight_decay = s_.weight_decay});
     }
 
     /// What is added to the cross-entropy in the phase; undefined if nothing is.
@@ -260,15 +302,17 @@ private:
     void fit(Network& net, const Phase& phase) {
         const Loader<T> loader = train_loader(true);
         const Index steps = phase.epochs * loader.batches();
-        Sgd<T> optimizer(*net, {.learning_rate = phase.lr,
-                                .momentum = s_.momentum,
-                                .form = s_.momentum > 0 ? Momentum::nesterov : Momentum::classical,
-                                .weight_decay = s_.weight_decay});
+        const auto optimizer = optimizer_of(*net, phase.lr);
+        std::unique_ptr<Ema<T>> ema; // if it is wanted
+        if (s_.ema > 0) ema = std::make_unique<Ema<T>>(*net, EmaOptions{.decay = s_.ema, .start = EmaStart::ramped});
+        const std::vector<NamedVar<T>> parameters = net->parameters();
+        double gradient_norm = 0; // of the last step, before clipping
         const FeatureFlow flow(s_.ffr, s_.ffr_warm_up);
-        const std::vector<std::string> columns{
+        std::vector<std::string> columns{
             "step",     "epoch",         "loss",         "cross_entropy",    "regularizer",
             "accuracy", "learning_rate", "dead_filters", "dead_branch_ends", "regularizer_share",
             "seconds"};
+        if (s_.clip_norm > 0) columns.push_back("gradient_norm");
         const std::string log_path = path(phase.name + ".csv");
         std::optional<CsvLog> log;
         History history;
@@ -278,20 +322,30 @@ private:
         };
         report::ProgressBar bar(stdout);
         const auto shape = image();
-        const auto save_here = [&](const Progress& p) { save(phase.name, *net, optimizer, p.at, shape); };
+        const auto save_here = [&](const Progress& p) { save(phase.name, *net, *optimizer, p.at, shape, ema.get()); };
         const auto write_row = [&](const Progress& p) {
             if (!gauge_due(p.at.step)) return;
             const double ratio = p.last.cross_entropy > 0 ? p.last.regularizer / p.last.cross_entropy : 0;
-            log->row({static_cast<double>(p.at.step), static_cast<double>(p.at.epoch), p.last.total,
-                      p.last.cross_entropy, p.last.regularizer, p.accuracy, p.learning_rate, gauge.all,
-                      gauge.branch_ends, ratio, p.seconds});
+            std::vector<double> row{static_cast<double>(p.at.step),
+                                    static_cast<double>(p.at.epoch),
+                                    p.last.total,
+                                    p.last.cross_entropy,
+                                    p.last.regularizer,
+                                    p.accuracy,
+                                    p.learning_rate,
+                                    gauge.all,
+                                    gauge.branch_ends,
+                                    ratio,
+                                    p.seconds};
+            if (s_.clip_norm > 0) row.push_back(gradient_norm);
+            log->row(row);
             history.step.push_back(static_cast<double>(p.at.step));
             history.loss.push_back(p.last.cross_entropy);
             history.regularizer.push_back(p.last.regularizer);
             history.accuracy.push_back(p.accuracy);
             history.dead.push_back(gauge.branch_ends);
         };
-        Trainer<T> trainer(*net, optimizer,
+        Trainer<T> trainer(*net, *optimizer,
                            {.epochs = phase.epochs,
                             .schedule = schedule(phase.lr, steps),
                             .loss = {.label_smoothing = s_.label_smoothing},
@@ -300,12 +354,22 @@ private:
                                     if (gauge_due(step + 1)) gauge = dead_filters(*net, out);
                                     return phase.regularized ? regularizer(*net, flow, out, step) : Var<T>();
                                 },
-                            .after_step = {write_row, [&](const Progress& p) { bar.show(p); }},
+                            .before_step = {[&](const Progress&) {
+                                if (s_.clip_norm > 0) gradient_norm = clip_gradient_norm(parameters, s_.clip_norm);
+                            }},
+                            .after_step = {[&](const Progress&) {
+                                               if (ema) ema->update();
+                                           },
+                                           write_row, [&](const Progress& p) { bar.show(p); }},
                             .after_epoch = {save_here},
                             .stop = &interrupted});
         if (!s_.resume.empty()) {
             const Checkpoint checkpoint = read_checkpoint(s_.resume);
-            restore(checkpoint, *net, optimizer);
+            restore(checkpoint, *net, *optimizer);
+            check(checkpoint, *net);
+            expect<StateError>(ema || !averaged(checkpoint), phase.name, ": expected the --ema that ", s_.resume,
+                               " was trained with, got none");
+            if (ema) ema->load(checkpoint.extra, "ema.");
             trainer.resume(checkpoint.position);
             log = CsvLog::resume(log_path, columns, checkpoint.position.step);
             say(join_text("resumed at step ", checkpoint.position.step, " of ", steps));
@@ -313,10 +377,11 @@ private:
             log.emplace(log_path, columns);
         }
         const RunEnd end = trainer.run(loader);
-        save(phase.name, *net, optimizer, trainer.position(), shape);
+        save(phase.name, *net, *optimizer, trainer.position(), shape, ema.get());
         if (end == RunEnd::stopped)
             throw StateError(join_text(phase.name, ": stopped at step ", trainer.position().step, " of ", steps,
                                        "; continue with --resume ", path(phase.name + ".safetensors")));
+        if (ema) ema->swap(); // from here on the network is the averaged one
         if (history.step.size() >= 2) {
             plots_.push_back(report::svg_plot(
                 {{"cross-entropy", history.step, history.loss}, {"regularizer", history.step, history.regularizer}},
@@ -349,8 +414,8 @@ private:
         stage.cost = cost(net, image());
         TensorFile weights;
         save_state(weights, net);
-        write_safetensors(weights, path(name + ".weights.safetensors"));
-        stage.bytes = std::filesystem::file_size(path(name + ".weights.safetensors"));
+        if (lock_) write_safetensors(weights, path(name + ".weights.safetensors"));
+        stage.bytes = safetensors_bytes(weights);
         for (const Index batch : {1, 128}) stage.latencies[batch] = measure_latency(net, image(), {.batch = batch});
         say(join_text(name, ": test accuracy ", 100 * stage.accuracy, " %, ", to_text(stage.cost)));
         record_.stages.emplace_back(name, stage);
@@ -367,9 +432,11 @@ private:
     const Experiment& experiment_;
     Settings s_;
     Record record_;
+    std::unique_ptr<FolderLock> lock_; // of a verb that writes to the folder
     std::chrono::steady_clock::time_point start_;
     ImageSet train_, test_;
     ChannelStatistics normalize_;
+    Index classes_ = 0; ///< of the network that was opened
     std::vector<std::string> plots_;
 };
 

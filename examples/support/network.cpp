@@ -8,4 +8,10 @@ std::shared_ptr<models::Model<float>> make_network(const std::string& name, cons
     return models::create<float>(name, options);
 }
 
+std::string network_names() {
+    std::string all;
+    for (const std::string& name : models::names()) all += (all.empty() ? "" : ", ") + name;
+    return all;
+}
+
 } // namespace espalier::programs

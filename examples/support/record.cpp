@@ -1,7 +1,7 @@
 #include "record.hpp"
 
 #include <espalier/core/parallel.hpp>
-#include <espalier/io/atomic_file.hpp>
+#include <espalier/data/atomic_file.hpp>
 #include <espalier/report/svg_plot.hpp>
 #include <espalier/report/table.hpp>
 
@@ -111,7 +111,7 @@ void Record::continue_from(const std::string& path, const std::string& first) {
             certificate = read_certificate(json.at("certificate"));
         earlier_settings = json.at("settings").dump();
         stages.insert(stages.begin(), earlier.begin(), earlier.end());
-    } catch (const Json::exception& error) {
+    } catch (const std::exception& error) { // of JSON, or a batch size that is no number
         throw IoError(join_text("record: expected the record of a run in ", path, ", got ", error.what()));
     }
 }

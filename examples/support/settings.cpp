@@ -1,5 +1,7 @@
 #include "settings.hpp"
 
+#include "network.hpp"
+
 #include <CLI/CLI.hpp>
 
 #include <map>
@@ -9,6 +11,16 @@ namespace {
 
 template <class E> auto one_of(const std::map<std::string, E>& names) {
     return CLI::CheckedTransformer(names, CLI::ignore_case);
+}
+
+/// A list with commas. An option of a vector would append the list of a repeated flag instead of taking the last.
+void add_numbers(CLI::App& group, const std::string& name, std::vector<Index>& numbers, const std::string& help) {
+    const auto read = [&numbers, name](const std::string& text) {
+        numbers.clear();
+        for (const std::string& number : CLI::detail::split(text, ','))
+            if (!CLI::detail::lexical_cast(number, numbers.emplace_back())) throw CLI::ConversionError(text, name);
+    };
+    group.add_option_function<std::string>(name, read, help)->type_name("INT,INT,..");
 }
 
 void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
@@ -23,16 +35,31 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
     run->add_option("--from", s.from, "checkpoint to work on (plan, prune, finetune, eval, bench, export)");
 
     auto* const network = group("Network and data");
-    network->add_option("--model", s.model, "lenet5, vgg11/13/16/19, resnet20/32/44/56/110")->capture_default_str();
-    network->add_option("--shortcut", s.shortcut, "of ResNets: padded or projection")
+    network->add_option("--model", s.model, network_names())->capture_default_str();
+    network->add_option("--shortcut", s.network.shortcut, "of resnet20 to resnet110: padded or projection")
         ->transform(one_of<models::Shortcut>(
             {{"padded", models::Shortcut::padded}, {"projection", models::Shortcut::projection}}));
+    network->add_option("--stem", s.network.stem, "of resnet18, 34 and 50: small (3x3) or imagenet (7x7, pooling)")
+        ->transform(one_of<models::Stem>({{"small", models::Stem::small}, {"imagenet", models::Stem::imagenet}}));
+    add_numbers(*network, "--widths", s.network.widths, "of the convolutions of cnn (16,32,32,64)");
+    add_numbers(*network, "--hidden", s.network.hidden, "units of VGG's linear layers before the last (none)");
+    network->add_option("--pooled", s.network.pooled, "pixels a side that VGG's last maps are averaged to")
+        ->capture_default_str();
+    network->add_option("--dropout", s.network.dropout, "rate, of VGG's hidden layers and in blocks of WRNs")
+        ->capture_default_str();
     network->add_option("--subset", s.subset, "train on so many images, drawn by class (0: all)")
         ->capture_default_str();
     network->add_option("--downscale", s.downscale, "average blocks of so many by so many pixels")
         ->capture_default_str();
     network->add_option("--crop", s.crop, "random crop after padding by so many pixels")->capture_default_str();
     network->add_option("--flip", s.flip, "random horizontal flip (true or false)")->capture_default_str();
+    network->add_option("--cutout", s.cutout, "side in pixels of a random square that is blanked (0: none)")
+        ->capture_default_str();
+    for (const Flag& flag : experiment.flags) {
+        auto* const option =
+            network->add_option(flag.name, flag.help)->default_str(flag.value)->type_name("TEXT")->expected(1);
+        if (!flag.choices.empty()) option->check(CLI::IsMember(flag.choices));
+    }
 
     auto* const training = group("Training");
     training->add_option("--epochs", s.epochs, "of train")->capture_default_str();
@@ -43,8 +70,21 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
     training->add_option("--schedule", s.schedule, "one-cycle, cosine, multi-step (a tenth at 1/2 and 3/4) or constant")
         ->check(CLI::IsMember({"one-cycle", "cosine", "multi-step", "constant"}))
         ->capture_default_str();
-    training->add_option("--momentum", s.momentum, "Nesterov's")->capture_default_str();
+    training
+        ->add_option("--optimizer", s.optimizer, "sgd, adam or adamw (decoupled decay); Adam wants an --lr of 0.001")
+        ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
+        ->capture_default_str();
+    training->add_option("--momentum", s.momentum, "Nesterov's, of sgd")->capture_default_str();
     training->add_option("--weight-decay", s.weight_decay, "of all parameters")->capture_default_str();
+    training->add_option("--clip-norm", s.clip_norm, "largest norm of all gradients together (0: any)")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    training
+        ->add_option("--ema", s.ema,
+                     "decay of averaged weights, which what comes after training then works on (0: none); the first "
+                     "averages forget sooner")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
     training->add_option("--label-smoothing", s.label_smoothing, "share of the target spread over all classes")
         ->capture_default_str();
 
@@ -129,7 +169,7 @@ std::optional<int> parse(const Experiment& experiment, int argc, char** argv, Se
     for (const CLI::App* group : app.get_subcommands([](const CLI::App*) { return true; }))
         for (const CLI::Option* option : group->get_options()) {
             const std::string value =
-                option->count() > 0 ? CLI::detail::join(option->results()) : option->get_default_str();
+                option->count() > 0 ? CLI::detail::join(option->reduced_results()) : option->get_default_str();
             if (!value.empty()) settings.flags[option->get_name()] = value;
         }
     return std::nullopt;

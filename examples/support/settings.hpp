@@ -22,15 +22,17 @@ struct Settings {
     std::map<std::string, std::string> flags; ///< every flag that has a value, as text: what it takes to run this again
 
     std::string model = "resnet20";
-    models::Shortcut shortcut = models::Shortcut::padded;
+    models::Options
+        network; ///< what the flags say of it: classes, channels, size and seed are the data's and the run's
     std::uint64_t seed = 1;
     int threads = 0;
 
-    Index batch = 128, subset = 0, downscale = 1, crop = 0;
+    Index batch = 128, subset = 0, downscale = 1, crop = 0, cutout = 0;
     bool flip = false;
     Index epochs = 10, finetune_epochs = 2;
-    std::string schedule = "one-cycle";
+    std::string schedule = "one-cycle", optimizer = "sgd";
     double lr = 0.1, finetune_lr = 0.02, momentum = 0.9, weight_decay = 5e-4, label_smoothing = 0;
+    double clip_norm = 0, ema = 0; ///< 0: neither
 
     FeatureFlowOptions ffr{.gradient = 0, .curvature = 0};
     Index ffr_warm_up = 0;
@@ -49,13 +51,20 @@ struct Settings {
     bool fold_batch_norm = false;
 };
 
+/// A flag that one data set alone has; its value is in `Settings::flags`.
+struct Flag {
+    std::string name, help, value;
+    std::vector<std::string> choices; ///< none: any value
+};
+
 /// One data set and its recipe: all that an example has to say.
 struct Experiment {
     std::string name, summary;
     std::string published;  ///< where the data is to be had: one sentence, shown by --help
     Settings recipe;        ///< defaults of every flag
     Settings demonstration; ///< defaults of the verb `demo`
-    std::function<ImageSet(const std::string& folder, Split)> load;
+    std::vector<Flag> flags = {};
+    std::function<ImageSet(const Settings&, Split)> load;
 };
 
 /// Reads the command line. Returns the exit code if the program is done (help, a wrong flag), which has then been

@@ -9,6 +9,7 @@
 #include <espalier/core/random.hpp>
 #include <espalier/core/shape.hpp>
 #include <espalier/core/simd.hpp>
+#include <espalier/core/steady_clock.hpp>
 
 #include <espalier/tensor/device.hpp>
 #include <espalier/tensor/random.hpp>
@@ -35,6 +36,7 @@
 #include <espalier/autograd/var.hpp>
 
 #include <espalier/ops/activation.hpp>
+#include <espalier/ops/adaptive_pool.hpp>
 #include <espalier/ops/arithmetic.hpp>
 #include <espalier/ops/batch_norm.hpp>
 #include <espalier/ops/concat.hpp>
@@ -68,11 +70,15 @@
 #include <espalier/nn/module.hpp>
 #include <espalier/nn/padded_shortcut.hpp>
 
+#include <espalier/models/cnn.hpp>
 #include <espalier/models/create.hpp>
 #include <espalier/models/lenet.hpp>
 #include <espalier/models/model.hpp>
+#include <espalier/models/residual_block.hpp>
+#include <espalier/models/residual_stage.hpp>
 #include <espalier/models/resnet.hpp>
 #include <espalier/models/vgg.hpp>
+#include <espalier/models/wide_resnet.hpp>
 
 #include <espalier/regularizers/feature_flow.hpp>
 #include <espalier/regularizers/gauges.hpp>
@@ -91,29 +97,30 @@
 #include <espalier/pruning/surgery.hpp>
 #include <espalier/pruning/trace.hpp>
 
+#include <espalier/data/atomic_file.hpp>
 #include <espalier/data/augment.hpp>
 #include <espalier/data/cifar.hpp>
 #include <espalier/data/dataset.hpp>
 #include <espalier/data/file.hpp>
 #include <espalier/data/idx.hpp>
+#include <espalier/data/image_cache.hpp>
 #include <espalier/data/loader.hpp>
 #include <espalier/data/normalize.hpp>
-#include <espalier/data/prefetch.hpp>
 #include <espalier/data/synthetic.hpp>
 
-#include <espalier/io/atomic_file.hpp>
-#include <espalier/io/buffer_plan.hpp>
-#include <espalier/io/c_export.hpp>
-#include <espalier/io/c_kernels.hpp>
-#include <espalier/io/c_text.hpp>
-#include <espalier/io/c_writer.hpp>
-#include <espalier/io/export_graph.hpp>
-#include <espalier/io/fold_batch_norm.hpp>
+#include <espalier/io/example.hpp>
+#include <espalier/io/folder_lock.hpp>
+#include <espalier/io/foreign_state.hpp>
 #include <espalier/io/module_state.hpp>
+#include <espalier/io/name_map.hpp>
+#include <espalier/io/npy.hpp>
 #include <espalier/io/tensor_file.hpp>
+#include <espalier/io/torchvision.hpp>
 
 #include <espalier/train/adam.hpp>
+#include <espalier/train/clip.hpp>
 #include <espalier/train/csv_log.hpp>
+#include <espalier/train/ema.hpp>
 #include <espalier/train/evaluate.hpp>
 #include <espalier/train/optimizer.hpp>
 #include <espalier/train/progress.hpp>

@@ -1,10 +1,9 @@
-#include <espalier/espalier.hpp>
-#include <espalier/tensor/eigen.hpp>
+#include "build/every_header.hpp" // written by CMake: all of include/espalier
 
 #include "support/check.hpp"
 
-// Two objects of one program include the whole library: this one and other_object_test.cpp. A function that is not
-// inline would be defined twice and the program would not link.
+// Two objects of one program include every header of the library: this one and other_object_test.cpp. A function that
+// is not inline would be defined twice and the program would not link.
 
 namespace espalier::test {
 MemoryPool& pool_of_other_object();

@@ -1,5 +1,4 @@
-#include <espalier/espalier.hpp>
-#include <espalier/tensor/eigen.hpp>
+#include "build/every_header.hpp" // written by CMake: all of include/espalier
 
 // The second object of link_test.cpp.
 

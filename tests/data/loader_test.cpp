@@ -39,7 +39,7 @@ template <class T> std::vector<Index> labels(const std::vector<Batch<T>>& batche
 }
 LoaderOptions training(const ImageSet& set, Index prefetch = 2) {
     return {.size = 8,
-            .augment = {.crop = 2, .flip = Flip::horizontal},
+            .augment = {.crop = 2, .flip = Flip::horizontal, .cutout = 3},
             .normalize = measure(set),
             .prefetch = prefetch,
             .seed = 11};
@@ -122,13 +122,33 @@ TEST_CASE("Loader: augmented images are those of the draws for their epoch and p
         const Batch<float>& batch = batches[std::size_t(i / 8)];
         const Tensor<std::uint8_t> image = set.images.rows(batch.labels.at(i % 8), batch.labels.at(i % 8) + 1);
         Tensor<float> y({6, 6, 3});
-        const Placement at = draw(options.augment, random, i);
+        const Placement at = draw(options.augment, random, i, 6, 6);
         kernels::place_image(Cpu{}, view<3>(image.reshape({6, 6, 3})), view<2>(table), at, mutable_view<3>(y));
         CHECK(same_bits(batch.images.rows(i % 8, i % 8 + 1).reshape({6, 6, 3}).clone(), y));
         moved += at.top != 0 || at.left != 0 || at.flip == Flip::horizontal;
     }
     CHECK(moved > 0);
     CHECK_FALSE(same(batches, all(loader, 5)));
+}
+
+TEST_CASE("Loader: cutout blanks after crop and flip and changes nothing else") {
+    const ImageSet set = numbered(50);
+    LoaderOptions with = training(set), without = with;
+    without.augment.cutout = 0;
+    const auto a = all(Loader<float>(set, with), 1), b = all(Loader<float>(set, without), 1);
+    CHECK(labels(a) == labels(b));
+    Index blank = 0, other = 0;
+    for (std::size_t batch = 0; batch < a.size(); ++batch)
+        for (Index i = 0; i < a[batch].images.size(); ++i) {
+            const float x = a[batch].images.data()[i], y = b[batch].images.data()[i];
+            blank += x == 0.0f && y != 0.0f; // no pixel of the set has the mean colour
+            other += x != y && x != 0.0f;
+        }
+    CHECK(other == 0);
+    CHECK(blank > 0);
+    with.augment.cutout = 100; // covers the image wherever its centre is
+    for (const auto& batch : all(Loader<float>(set, with), 1))
+        for (const float x : batch.images) REQUIRE(x == 0.0f);
 }
 
 TEST_CASE("Loader: blocks of pixels are averaged before anything else") {
@@ -214,6 +234,8 @@ TEST_CASE("Loader: options that do not fit are errors") {
     using L = Loader<float>;
     CHECK_THROWS_WITH_AS(L(set, {.size = 0}), "Loader: expected a batch size of at least 1, got 0", ShapeError);
     CHECK_THROWS_WITH_AS(L(set, {.augment = {.crop = -1}}), "Loader: expected a crop of at least 0, got -1",
+                         ShapeError);
+    CHECK_THROWS_WITH_AS(L(set, {.augment = {.cutout = -1}}), "Loader: expected a cutout of at least 0, got -1",
                          ShapeError);
     CHECK_THROWS_WITH_AS(L(set, {.prefetch = -1}), "Loader: expected a prefetch of at least 0, got -1", ShapeError);
     for (const Index downscale : {-1, 0, 4, 12})

@@ -8,6 +8,7 @@
 #include <espalier/pruning/surgery.hpp>
 
 #include <cstdlib>
+#include <fstream>
 #include <iterator>
 
 using namespace espalier;

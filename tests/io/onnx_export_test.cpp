@@ -11,6 +11,7 @@
 #include <onnx/checker.h>
 
 #include <cstdlib>
+#include <fstream>
 
 using namespace espalier;
 using namespace espalier::test;

@@ -68,6 +68,13 @@ TEST_CASE("plan file: what is no plan is one error that names the file") {
     fails(with("\"indexed\"", "\"loose\""), "got loose");
     fails(with("[8,8,3]", "[8,8]"), "an image [H,W,C]");
     fails(with("[8,8,3]", "[8,0,3]"), "a positive image");
-    fails(with("\"kept\":[0,2]", "\"kept\":\"all\""), "entries of a plan");
+    fails(with("\"kept\":[0,2]", "\"kept\":\"all\""), "a list of channels or extents");
+    fails(with("\"criterion\": \"filter l1\"", "\"criterion\": 1"), "entries of a plan");
+    for (const char* number : {"4.5", "1e300", "true", "18446744073709551615", "null"})
+        fails(with("\"width\":4", std::string("\"width\":") + number), "a whole number below 2^63");
+    fails(with("\"kept\":[0,2]", "\"kept\":[0,0.5]"), "got 0.5");
+    const std::string deep = std::string(100'000, '[') + std::string(100'000, ']'); // as many calls, one in the other
+    fails(deep, "at most 16 levels");
+    fails(with("\"indexed\"", deep), "at most 16 levels");
     fails(with("\"name\":\"a.conv\"", "\"nom\":\"a.conv\""), "name");
 }

@@ -2,7 +2,12 @@
 
 #include <espalier/io/safetensors.hpp>
 
+#include <nlohmann/json.hpp>
+
 #include <filesystem>
+#include <fstream>
+
+#include <unistd.h>
 
 using namespace espalier;
 using namespace espalier::test;
@@ -90,19 +95,31 @@ TEST_CASE("safetensors: data starts at a multiple of 8 and each tensor at a mult
     CHECK(header["scalar"]["data_offsets"][0].get<int>() % 8 == 0);
 }
 
+TEST_CASE("safetensors: the size of a file is known before it is written") {
+    const TemporaryPath file;
+    TensorFile contents;
+    for (const Index count : {0, 3, 1000}) {
+        contents.add("x" + to_text(count), Tensor<std::uint8_t>::zeros({count}));
+        contents.metadata[to_text(count)] = "entry";
+        write_safetensors(contents, file.path);
+        CHECK(safetensors_bytes(contents) == std::filesystem::file_size(file.path));
+    }
+}
+
 TEST_CASE("safetensors: an empty file holds nothing") {
     const TemporaryPath temporary;
     write_safetensors(TensorFile(), temporary.path);
     CHECK(read_safetensors(temporary.path).entries().empty());
 }
 
-TEST_CASE("safetensors: a type that the library does not know is an error only when asked for") {
+TEST_CASE("safetensors: a type that the library does not compute with is converted when asked for, or an error") {
     const TensorFile file = read_bytes(file_of(R"({"h":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]},)"
                                                R"("q":{"dtype":"F4_NEW","shape":[9],"data_offsets":[4,9]},)"
                                                R"("x":{"dtype":"U8","shape":[1],"data_offsets":[9,10]}})",
-                                               "0123456789"));
+                                               std::string("\x80\x3f\0\xc0", 4) + "456789"));
     CHECK(file.get<std::uint8_t>("x").item() == '9');
     CHECK(file.type("h") == "BF16");
+    CHECK(file.get_converted<float>("h").to_vector() == std::vector<float>{1, -2});
     CHECK_THROWS_WITH_AS(file.get<float>("h"), doctest::Contains("'h' of type F32, got BF16"), StateError);
     CHECK_THROWS_WITH_AS(file.get_converted<float>("q"), doctest::Contains("got F4_NEW"), StateError);
     const TemporaryPath temporary;
@@ -130,6 +147,8 @@ TEST_CASE("safetensors: hostile and damaged headers are errors that name the fil
     check_refused(file_of(one(R"("dtype":"F32","shape":[1.0],"data_offsets":[0,4])"), four), "got [1.0]");
     check_refused(file_of(one(R"("dtype":"F32","shape":[1e400],"data_offsets":[0,4])"), four), "a JSON header");
     check_refused(file_of(one(R"("dtype":"F32","shape":"1","data_offsets":[0,4])"), four), "a list of integers");
+    const std::string deep = std::string(100'000, '[') + std::string(100'000, ']'); // as many calls, one in the other
+    check_refused(file_of(one(R"("dtype":"F32","data_offsets":[0,4],"shape":)" + deep), four), "at most 16 levels");
     check_refused(file_of(one(R"("dtype":"F32","shape":[1],"data_offsets":[0])"), four), "two offsets");
     check_refused(file_of(one(R"("dtype":"F32","shape":[1],"data_offsets":[4,0])"), four), "within 4 bytes");
     check_refused(file_of(one(R"("dtype":"F32","shape":[2],"data_offsets":[0,8])"), four), "within 4 bytes");

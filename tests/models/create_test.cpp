@@ -21,6 +21,6 @@ TEST_CASE("create: every known name makes the model of that name, with the optio
 
 TEST_CASE("create: an unknown name is an error that lists the known ones") {
     CHECK_THROWS_WITH_AS(models::create<float>("resnet21"),
-                         doctest::Contains("models::create: expected one of [lenet5,vgg11,"), StateError);
-    CHECK_THROWS_WITH_AS(models::create<float>("resnet21"), doctest::Contains("resnet110], got resnet21"), StateError);
+                         doctest::Contains("models::create: expected one of [lenet5,cnn,vgg11,"), StateError);
+    CHECK_THROWS_WITH_AS(models::create<float>("resnet21"), doctest::Contains("wrn-28-10], got resnet21"), StateError);
 }

@@ -1,4 +1,4 @@
-#include "check_model.hpp"
+#include "check_pruning.hpp"
 
 #include <espalier/models/vgg.hpp>
 
@@ -23,6 +23,62 @@ TEST_CASE("Vgg: golden parameter counts and multiply-adds for 32x32 images") {
         CHECK(multiply_adds(model.forward(Var<float>(random_tensor<float>({1, side, side, 3}))).logits) ==
               (full ? g.macs : (g.macs - 5120) / 4 + 5120));
     }
+}
+
+TEST_CASE("Vgg: golden parameter counts and multiply-adds of the network for ImageNet") {
+    struct Golden {
+        Index depth, parameters, macs;
+    };
+    // Parameters are those that torchvision states for its networks with batch norm (132,868,840 for depth 11) without
+    // the biases of their convolutions; multiply-adds, for 224x224 images, were counted by hooks on the layers of the
+    // same networks written in PyTorch.
+    for (const Golden& g : {Golden{11, 132866088, 7609090048}, Golden{13, 133050792, 11308466176},
+                            Golden{16, 138361768, 15470264320}, Golden{19, 143672744, 19632062464}}) {
+        const auto weights = [](Index units) { return 25088 * units + units * units + units * 1000; };
+        const auto biases = [](Index units) { return 2 * units + 1000; };
+        const Index thin = 8; // 4096 units are a hundred million weights: count them, do not make them
+        Vgg<float> model(g.depth, {.classes = 1000, .hidden = {thin, thin}, .pooled = 7});
+        model.eval();
+        CHECK(model.parameter_count() - weights(thin) - biases(thin) == g.parameters - weights(4096) - biases(4096));
+        // a seventh of the height and width, but for the linear layers
+        CHECK(multiply_adds(model.forward(Var<float>(random_tensor<float>({1, 32, 32, 3}))).logits) - weights(thin) ==
+              (g.macs - weights(4096)) / 49);
+    }
+}
+
+TEST_CASE("Vgg: hidden layers") {
+    // 9,491,018 parameters with one of 512 units, as counted for the same network in PyTorch
+    CHECK(Vgg<float>(11, {.hidden = {512}}).parameter_count() == 9491018);
+
+    const models::Options options{.classes = 3, .seed = 4, .hidden = {20, 10}, .pooled = 2, .dropout = 0.5};
+    Vgg<float> model(11, options);
+    CHECK(model.find("hidden1.weight").shape() == Shape{20, 2 * 2 * 512});
+    CHECK(model.find("hidden2.weight").shape() == Shape{10, 20});
+    CHECK(model.find("linear.weight").shape() == Shape{3, 10});
+    CHECK(model.find("dropout2.calls").value().item() == 0);
+    check_model(model, Vgg<float>(11, options), Vgg<float>(11, {.classes = 3, .hidden = {20, 10}, .pooled = 2}),
+                {4, 8, 8, 3});
+    CHECK(model.find("dropout2.calls").value().item() == 1); // once in training, not in inference
+
+    // the head is what it says, written out
+    model.eval();
+    const Var<float> x(random_tensor<float>({2, 32, 32, 3}));
+    const auto out = model.forward(x);
+    Var<float> y = flatten(adaptive_avg_pool2d(max_pool2d(out.flow.stages.back().maps.back()), 2));
+    for (const std::string layer : {"hidden1", "hidden2"})
+        y = relu(linear(y, model.find(layer + ".weight"), model.find(layer + ".bias")));
+    y = linear(y, model.find("linear.weight"), model.find("linear.bias"));
+    CHECK(same_bits(y.value(), out.logits.value()));
+}
+
+TEST_CASE("Vgg: half of the multiply-adds go, hidden units and the columns behind the flattened maps with them") {
+    Vgg<float> model(11, {.classes = 3, .seed = 1, .hidden = {64}, .pooled = 2});
+    const auto plan = check_pruning(model, {8, 8, 3});
+    CHECK(plan.group("hidden1").cut() > 0);
+    const auto last = plan.group("stage5.conv2");
+    CHECK(last.cut() > 0);
+    CHECK(model.find("hidden1.weight").shape() ==
+          Shape{static_cast<Index>(plan.group("hidden1").kept.size()), 4 * static_cast<Index>(last.kept.size())});
 }
 
 TEST_CASE("Vgg: what every model must do") {
@@ -85,7 +141,12 @@ TEST_CASE("Vgg: in a pruned network a stage is split where the width changes") {
     CHECK(widths == std::vector<Index>{64, 128, 37, 256, 512, 100, 512});
 }
 
-TEST_CASE("Vgg: other depths are an error") {
+TEST_CASE("Vgg: other depths and heads that can not be are errors") {
     CHECK_THROWS_WITH_AS(Vgg<float>(12, {}), doctest::Contains("Vgg: expected a depth of 11, 13, 16 or 19, got 12"),
+                         ShapeError);
+    CHECK_THROWS_WITH_AS(Vgg<float>(11, {.pooled = 0}),
+                         doctest::Contains("Vgg: expected maps pooled to at least 1 pixel, got 0"), ShapeError);
+    CHECK_THROWS_WITH_AS(Vgg<float>(11, {.hidden = {0}}), doctest::Contains("Linear: expected positive"), ShapeError);
+    CHECK_THROWS_WITH_AS(Vgg<float>(11, {.hidden = {8}, .dropout = 1}), doctest::Contains("rate in [0, 1), got 1"),
                          ShapeError);
 }

@@ -64,7 +64,7 @@ TEST_CASE("criteria: a stream's channel scores the mean of the filters that make
     double sum = 0;
     for (const Var<double>& w :
          {model.stem.conv.weight, model.one.b.conv.weight, model.two.b.conv.weight, model.three.b.conv.weight})
-        pruning::detail::each_of_slice(w.value(), 0, 5, [&](double v) { sum += std::abs(v); });
+        pruning::each_of_slice(w.value(), 0, 5, [&](double v) { sum += std::abs(v); });
     CHECK(stream[5] == doctest::Approx(sum / 4));
 }
 
@@ -98,8 +98,8 @@ TEST_CASE("criteria: a user's own is ten lines") {
                 double largest = 0;
                 for (const auto& m : channel.members)
                     if (m.role == ChannelRole::makes)
-                        pruning::detail::each_of_slice(m.variable.value(), m.axis, m.entry,
-                                                       [&](double v) { largest = std::max(largest, std::abs(v)); });
+                        pruning::each_of_slice(m.variable.value(), m.axis, m.entry,
+                                               [&](double v) { largest = std::max(largest, std::abs(v)); });
                 return largest;
             };
         }

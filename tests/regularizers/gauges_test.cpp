@@ -2,7 +2,9 @@
 
 #include <espalier/nn/batch_norm.hpp>
 #include <espalier/nn/conv2d.hpp>
+#include <espalier/nn/join.hpp>
 #include <espalier/nn/linear.hpp>
+#include <espalier/ops/activation.hpp>
 #include <espalier/ops/reduce.hpp>
 
 #include "support/check.hpp"
@@ -50,6 +52,30 @@ TEST_CASE_TEMPLATE("gauges: filter norms with batch norm folded in", T, float, d
               doctest::Approx(std::abs(gamma) * std::sqrt(squares) / std::sqrt(variance + 1e-5)).epsilon(4 * eps));
     }
     CHECK(layers[0].norms[1] == 0);
+}
+
+TEST_CASE("gauges: ends of residual branches, with batch norm and without") {
+    struct Residual : Module<float> {
+        Conv2d<float> stem = child("stem", Conv2d<float>({.in = 2, .out = 3, .size = 1}));
+        Conv2d<float> first = child("first", Conv2d<float>({.in = 3, .out = 3, .size = 1}));
+        BatchNorm<float> bn = child("bn", BatchNorm<float>({.channels = 3}));
+        Join<float> join1 = child("join1", Join<float>()), join2 = child("join2", Join<float>());
+        Conv2d<float> second = child("second", Conv2d<float>({.in = 3, .out = 3, .size = 1}));
+        Linear<float> head = child("head", Linear<float>({.in = 3, .out = 2}));
+    } net;
+    const Var<float> x = net.stem.forward(Var<float>(random_tensor<float>({4, 5, 5, 2})));
+    const Var<float> y = net.join1.forward(x, net.bn.forward(net.first.forward(x)));
+    const Var<float> z = net.join2.forward(y, net.second.forward(relu(y)));
+    const auto layers = filter_norms(net, net.head.forward(mean(z, {1, 2})));
+    REQUIRE(layers.size() == 2);
+    CHECK(layers[0].name == "first.weight");
+    CHECK(layers[1].name == "second.weight");
+    double squares = 0;
+    for (const float v : net.second.weight.value().rows(2, 3)) squares += double(v) * double(v);
+    CHECK(layers[1].norms[2] == doctest::Approx(std::sqrt(squares)).epsilon(1e-12)); // the same sum in double
+    for (const FilterNorms& layer : layers) CHECK(layer.ends_branch);
+    const Net<float> plain;
+    for (const FilterNorms& layer : filter_norms(plain, plain.run())) CHECK_FALSE(layer.ends_branch);
 }
 
 TEST_CASE_TEMPLATE("gauges: the folded norm does not see a filter's scale", T, float, double) {

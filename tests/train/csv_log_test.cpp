@@ -1,8 +1,10 @@
 #include "support/check.hpp"
+#include "support/file_size_limit.hpp"
 
 #include <espalier/train/csv_log.hpp>
 
 #include <filesystem>
+#include <fstream>
 #include <limits>
 
 using namespace espalier;
@@ -65,8 +67,23 @@ TEST_CASE("csv_log: a file of other columns is refused and left as it was") {
     CHECK(slurp(file.path) == "step,loss\nx,2\n");
 }
 
-TEST_CASE("csv_log: a full disk, a folder that is missing and a wrong row are errors") {
-    CHECK_THROWS_WITH_AS(CsvLog("/dev/full", columns), doctest::Contains("got No space left on device"), IoError);
+TEST_CASE("csv_log: on a full disk an older log stays whole, and so does what was logged before") {
+    const TemporaryPath file;
+    {
+        CsvLog log(file.path, columns);
+        log.row({1, 0.1});
+        const test::FileSizeLimit limit(20);
+        CHECK_THROWS_WITH_AS(log.row({2, 0.25}), doctest::Contains("expected to append 7 bytes to '"), IoError);
+    }
+    CHECK(slurp(file.path).starts_with("step,loss\n1,0.1\n"));
+    const std::string before = slurp(file.path);
+    const test::FileSizeLimit limit(5);
+    CHECK_THROWS_AS(CsvLog(file.path, columns), IoError);
+    CHECK_THROWS_AS(CsvLog::resume(file.path, columns, 1), IoError);
+    CHECK(slurp(file.path) == before);
+}
+
+TEST_CASE("csv_log: a folder that is missing and a wrong row are errors") {
     CHECK_THROWS_WITH_AS(CsvLog("/nonexistent/log.csv", columns), doctest::Contains("No such file"), IoError);
     const TemporaryPath file;
     CsvLog log(file.path, columns);

@@ -74,7 +74,7 @@ TEST_CASE_TEMPLATE("golden: cross_entropy", T, float, double) {
     }
 }
 
-TEST_CASE_TEMPLATE("golden: sgd and adam, six steps each", T, float, double) {
+TEST_CASE_TEMPLATE("golden: sgd, adam and adamw, six steps each", T, float, double) {
     const auto check = [](const std::string& name, const auto& make) {
         CAPTURE(name);
         const Var<T> p = operand<T>(name + ".start");
@@ -101,6 +101,12 @@ TEST_CASE_TEMPLATE("golden: sgd and adam, six steps each", T, float, double) {
     check("adam.plain", adam({.learning_rate = 0.1}));
     check("adam.decay",
           adam({.learning_rate = 0.01, .beta1 = 0.8, .beta2 = 0.95, .epsilon = 1e-4, .weight_decay = 0.05}));
+    check("adamw", adam({.learning_rate = 0.01,
+                         .beta1 = 0.8,
+                         .beta2 = 0.95,
+                         .epsilon = 1e-4,
+                         .form = DecayForm::decoupled,
+                         .weight_decay = 0.5}));
 }
 
 TEST_CASE("golden: schedules") {

@@ -26,12 +26,13 @@ void step(Optimizer<T>& optimizer, const std::vector<NamedVar<T>>& parameters, c
     optimizer.step();
 }
 
-template <class T> std::vector<std::unique_ptr<Optimizer<T>>> both_kinds(const std::vector<NamedVar<T>>& parameters) {
+template <class T> std::vector<std::unique_ptr<Optimizer<T>>> all_kinds(const std::vector<NamedVar<T>>& parameters) {
     std::vector<std::unique_ptr<Optimizer<T>>> all;
     all.push_back(std::make_unique<Sgd<T>>(
         parameters,
         SgdOptions{.learning_rate = 0.1, .momentum = 0.9, .form = Momentum::nesterov, .weight_decay = 0.01}));
-    all.push_back(std::make_unique<Adam<T>>(parameters, AdamOptions{.weight_decay = 0.01}));
+    for (const DecayForm form : {DecayForm::gradient, DecayForm::decoupled})
+        all.push_back(std::make_unique<Adam<T>>(parameters, AdamOptions{.form = form, .weight_decay = 0.01}));
     return all;
 }
 
@@ -53,11 +54,11 @@ template <class T> std::vector<Cut<T>> cut(std::vector<NamedVar<T>>& parameters)
 
 TEST_CASE_TEMPLATE("optimizer: after surgery the step is that of a network that had been small all along", T, float,
                    double) {
-    for (std::size_t kind = 0; kind < 2; ++kind) {
+    for (std::size_t kind = 0; kind < 3; ++kind) {
         auto large = network<T>(5, 6);
         auto small = network<T>(5, 6);
         cut(small);
-        const auto of_large = std::move(both_kinds(large)[kind]), of_small = std::move(both_kinds(small)[kind]);
+        const auto of_large = std::move(all_kinds(large)[kind]), of_small = std::move(all_kinds(small)[kind]);
         const auto sliced = [](std::vector<Tensor<T>> g) {
             return std::vector<Tensor<T>>{take(take(g[0], 0, kept_filters), 3, kept_inputs),
                                           take(g[1], 0, kept_filters)};
@@ -77,7 +78,7 @@ TEST_CASE_TEMPLATE("optimizer: after surgery the step is that of a network that 
 
 TEST_CASE("optimizer: a step after surgery whose cuts were not applied changes nothing") {
     auto parameters = network<float>(5, 6);
-    const auto optimizer = std::move(both_kinds(parameters)[0]);
+    const auto optimizer = std::move(all_kinds(parameters)[0]);
     auto cuts = cut(parameters);
     const Tensor<float> before = parameters[0].var.value().clone();
     const auto g = gradients(parameters, "a");
@@ -112,7 +113,7 @@ TEST_CASE("optimizer: a parameter that surgery made anew starts with state zero,
 
 TEST_CASE("optimizer: a parameter without a gradient is left alone, state too") {
     auto parameters = network<float>(2, 2);
-    const auto optimizer = std::move(both_kinds(parameters)[0]);
+    const auto optimizer = std::move(all_kinds(parameters)[0]);
     step(*optimizer, parameters, gradients(parameters, "a"));
     TensorFile before, after;
     optimizer->save(before, "");
@@ -126,16 +127,16 @@ TEST_CASE("optimizer: a parameter without a gradient is left alone, state too") 
 }
 
 TEST_CASE_TEMPLATE("optimizer: saved state gives the same next step", T, float, double) {
-    for (std::size_t kind = 0; kind < 2; ++kind) {
+    for (std::size_t kind = 0; kind < 3; ++kind) {
         auto one = network<T>(3, 2);
-        const auto of_one = std::move(both_kinds(one)[kind]);
+        const auto of_one = std::move(all_kinds(one)[kind]);
         for (const char* seed : {"a", "b"}) step(*of_one, one, gradients(one, seed));
         of_one->set_learning_rate(0.03);
         TensorFile file;
         of_one->save(file, "optimizer.");
         auto two = network<T>(3, 2);
         for (std::size_t i = 0; i < 2; ++i) two[i].var.set_value(one[i].var.value().clone());
-        const auto of_two = std::move(both_kinds(two)[kind]);
+        const auto of_two = std::move(all_kinds(two)[kind]);
         of_two->load(file, "optimizer.");
         CHECK(of_two->learning_rate() == 0.03);
         CHECK(of_two->steps() == 2);
@@ -147,11 +148,11 @@ TEST_CASE_TEMPLATE("optimizer: saved state gives the same next step", T, float, 
 
 TEST_CASE("optimizer: state of another kind or another shape is refused, with nothing changed") {
     auto parameters = network<float>(3, 2);
-    const auto kinds = both_kinds(parameters);
+    const auto kinds = all_kinds(parameters);
     TensorFile file;
     kinds[0]->save(file, "o.");
     CHECK_THROWS_WITH_AS(kinds[1]->load(file, "o."), doctest::Contains("no o.mean.conv.weight"), StateError);
     auto wider = network<float>(3, 4);
-    CHECK_THROWS_WITH_AS(both_kinds(wider)[0]->load(file, "o."),
+    CHECK_THROWS_WITH_AS(all_kinds(wider)[0]->load(file, "o."),
                          doctest::Contains("'o.momentum.conv.weight' [3,3,3,4], got [3,3,3,2]"), StateError);
 }

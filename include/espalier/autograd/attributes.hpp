@@ -13,16 +13,19 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// of their own. A name given several times is a list, in order.
 class Attributes {
 public:
+    /// One number and what it is called.
     struct Entry {
         Entry() = default;
         /// Of a number or an enumerator.
         template <class N> Entry(const char* n, N v) : name(n), value(static_cast<double>(v)) {}
         const char* name = nullptr; ///< a literal: not copied
-        double value = 0;
+        double value = 0;           ///< enumerators as their number
     };
-    static constexpr std::size_t capacity = 8; // a number for each of six axes, and two more
+    /// Numbers that an op can state: one for each of six axes, and two more.
+    static constexpr std::size_t capacity = 8;
 
     Attributes() = default;
+    /// @throws std::length_error beyond the capacity
     Attributes(std::initializer_list<Entry> entries) {
         for (const Entry& entry : entries) add(entry);
     }
@@ -32,8 +35,11 @@ public:
         entries_[count_++] = entry;
     }
 
+    /// The numbers, in the order in which they were stated.
+    /// @{
     const Entry* begin() const { return entries_.data(); }
     const Entry* end() const { return begin() + count_; }
+    /// @}
 
     /// The first number of that name. @throws StateError if there is none
     double number(std::string_view name) const {

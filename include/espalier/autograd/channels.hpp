@@ -24,9 +24,9 @@ enum class ChannelRole {
 /// Entry `begin + i` of `axis` of `operand` is entry `other_begin + i % period` of `other_axis` of `other`, for i in
 /// [0, count). Operands are numbered as in `record`; `ChannelRule::output` is the result. Axes may be negative.
 struct ChannelLink {
-    int operand, axis;
-    int other, other_axis;
-    Index begin = 0, other_begin = 0;
+    int operand, axis;                     ///< the operand that says it, and its axis
+    int other, other_axis;                 ///< what the entries are the same as
+    Index begin = 0, other_begin = 0;      ///< first entries on either side
     Index count = -1;                      ///< -1: all entries of the operand's axis
     Index period = -1;                     ///< -1: no repetition
     ChannelRole role = ChannelRole::rides; ///< of the operand's axis, where the operand is a parameter
@@ -41,8 +41,9 @@ struct ChannelLink {
 /// by value, so that `rule = std::move(rule).pass(0)` is safe: a reference to itself would be emptied by its own move.
 class ChannelRule {
 public:
-    static constexpr int output = -1;
+    static constexpr int output = -1; ///< the op's result, where an operand is asked for
 
+    /// A rule that says nothing: channels are blocked.
     ChannelRule() = default;
     /// A rule that holds no statement yet: the op mixes or ends all channels unless told otherwise.
     static ChannelRule declared() {
@@ -100,6 +101,7 @@ public:
         links_.push_back(link);
         return std::move(*this);
     }
+    /// Any statement, for those that the functions above have no word for.
     ChannelRule link(const ChannelLink& link) && {
         links_.push_back(link);
         return std::move(*this);
@@ -121,12 +123,17 @@ public:
         return std::move(*this);
     }
 
+    /// Whether the op said anything at all; the channels of one that did not are blocked.
     bool is_declared() const { return declared_; }
+    /// All statements, in the order in which they were made.
     const std::vector<ChannelLink>& links() const { return links_; }
+    /// Operands whose channels can't be cut, with the reason of each.
     const std::vector<std::pair<int, std::string>>& blocked() const { return blocked_; }
     /// Operand that is the weight of a product, or -1.
     int weight() const { return weight_; }
+    /// Multiply-adds that each element of the weight takes part in, for one batch; 0 without a weight.
     Index positions() const { return positions_; }
+    /// Whether f(0) = 0, so that a masked channel stays silent behind the op.
     bool keeps_zero() const { return !moves_zero_; }
 
 private:

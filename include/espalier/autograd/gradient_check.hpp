@@ -11,8 +11,9 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// What `check_gradients` found: empty text means that all gradients agree.
 struct GradientCheck {
-    std::string failure;
-    double worst = 0; ///< largest |analytic - numeric| / allowed
+    std::string failure; ///< where, what was expected and got
+    double worst = 0;    ///< largest |analytic - numeric| / allowed
+    /// All gradients agree.
     bool passed() const { return failure.empty(); }
 };
 

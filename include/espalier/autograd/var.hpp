@@ -29,12 +29,13 @@ private:
     bool previous_;
 };
 
+/// Whether gradients are taken with respect to a leaf.
 enum class Gradient { none, wanted };
 
 /// A tensor that ops can be applied to and gradients taken with respect to. Copies are handles of the same variable.
 template <class T> class Var {
 public:
-    using Scalar = T;
+    using Scalar = T; ///< what it holds
 
     Var() = default; ///< undefined: an absent optional operand
     /// A leaf: an input or a constant, or with `Gradient::wanted` a parameter.
@@ -42,21 +43,29 @@ public:
         auto node = std::make_shared<Node<T>>(value.shape(), gradient == Gradient::wanted);
         state_ = std::make_shared<State>(State{std::move(value), std::move(node)});
     }
+    /// The result of an op, as `record` makes it.
     Var(Tensor<T> value, std::shared_ptr<Node<T>> node)
         : state_(std::make_shared<State>(State{std::move(value), std::move(node)})) {}
 
+    /// False for an absent optional operand; nothing else may then be asked.
     bool defined() const { return state_ != nullptr; }
+    /// The tensor, without its history.
     const Tensor<T>& value() const { return state_->value; }
+    /// As of the value.
+    /// @{
     const Shape& shape() const { return value().shape(); }
     int rank() const { return value().rank(); }
     Index size() const { return value().size(); }
     Index size(int axis) const { return value().size(axis); }
     Device device() const { return value().device(); }
     T item() const { return value().item(); }
+    /// @}
 
+    /// Whether a parameter is among the things it was made from.
     bool needs_grad() const { return state_->node->needs_grad(); }
     /// Sum of all gradients since the last `clear_grad`; undefined before the first.
     const Tensor<T>& grad() const { return state_->node->grad(); }
+    /// Forgets the gradient; optimizers then leave the parameter alone until the next one.
     void clear_grad() { state_->node->clear_grad(); }
     /// Memory of a leaf's value, for optimizers: changes it under every handle.
     Tensor<T>& mutable_value() {
@@ -85,6 +94,7 @@ public:
         propagate(node(), dy);
     }
 
+    /// The value's place in the recorded graph.
     const std::shared_ptr<Node<T>>& node() const { return state_->node; }
 
 private:
@@ -112,6 +122,7 @@ public:
         expect<StateError>(it != values_.end(), "KeepValues: expected a node recorded in this scope, got ", node->op);
         return it->second;
     }
+    /// What `record` calls for every node.
     void keep(const Node<T>* node, const Tensor<T>& value) { values_.emplace(node, value); }
     /// The innermost scope of this thread, or null.
     static KeepValues*& current() {

@@ -1,10 +1,9 @@
 #pragma once
 
-/// Version of the library; CMake reads it from here.
-#define ESPALIER_VERSION_MAJOR 0
-#define ESPALIER_VERSION_MINOR 1
-#define ESPALIER_VERSION_PATCH 0
+/// Version of the library, `major.minor.patch`; CMake reads it from here. Before 1.0 a new minor may break programs.
 #define ESPALIER_VERSION "0.1.0"
+/// The same for the preprocessor: 10000 * major + 100 * minor + patch.
+#define ESPALIER_VERSION_NUMBER 100
 
 // Instruction set and threading change the bodies of inline functions, so both are part of the namespace tag: objects
 // that were built differently have different symbols and fail at link time instead of mixing silently.

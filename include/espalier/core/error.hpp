@@ -32,9 +32,13 @@ struct StateError : Error {
     using Error::Error;
 };
 
+/// Text as it is.
+/// @{
 inline std::string to_text(std::string_view text) { return std::string(text); }
 inline std::string to_text(const char* text) { return text; }
 inline std::string to_text(const std::string& text) { return text; }
+/// @}
+/// Integers in full, other numbers to six digits.
 template <class N>
     requires std::is_arithmetic_v<N> std::string to_text(N number) {
         if constexpr (std::is_floating_point_v<N>) {
@@ -45,6 +49,7 @@ template <class N>
             return std::to_string(number);
         }
     }
+/// Values in order: `[1,2,3]`.
 template <class V> std::string to_text(const std::vector<V>& values) {
     std::string text = "[";
     for (std::size_t i = 0; i < values.size(); ++i) {

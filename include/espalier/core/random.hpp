@@ -26,8 +26,11 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// Draws of two streams are independent; `Random(seed, "dropout")` names a stream by text.
 class Random {
 public:
+    /// A stream of draws: by number, or by a name such as "dropout".
+    /// @{
     Random(std::uint64_t seed, std::uint64_t stream) : seed_(seed), stream_(stream) {}
     Random(std::uint64_t seed, std::string_view stream) : Random(seed, hash(stream)) {}
+    /// @}
 
     /// 64 random bits number `index` of this stream.
     std::uint64_t bits(std::uint64_t index) const { return both(index).first; }

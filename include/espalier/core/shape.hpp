@@ -17,9 +17,11 @@ using Index = std::int64_t;
 /// Extents of a tensor, outermost first; up to six axes, stored in place. A scalar has rank 0 and one element.
 class Shape {
 public:
-    static constexpr int max_rank = 6;
+    static constexpr int max_rank = 6; ///< more axes than any op of a convolutional network needs
 
+    /// A scalar: no axes, one element.
     Shape() = default;
+    /// Extents, outermost first. @throws std::length_error beyond six axes
     Shape(std::initializer_list<Index> extents) : rank_(static_cast<int>(extents.size())) {
         if (rank_ > max_rank) throw std::length_error("Shape: expected at most 6 axes, got " + std::to_string(rank_));
         std::copy(extents.begin(), extents.end(), extents_.begin());
@@ -31,10 +33,13 @@ public:
         extents_[static_cast<std::size_t>(rank_++)] = extent;
     }
 
+    /// Number of axes.
     int rank() const { return rank_; }
     /// Extent of one axis; a negative axis counts from the last. The axis must exist.
     Index operator[](int axis) const { return extents_[static_cast<std::size_t>(axis < 0 ? axis + rank_ : axis)]; }
+    /// The same, to be changed.
     Index& operator[](int axis) { return extents_[static_cast<std::size_t>(axis < 0 ? axis + rank_ : axis)]; }
+    /// Extent of the last axis: the channels.
     Index back() const { return (*this)[-1]; }
 
     /// Number of elements: the product of the extents, 1 for a scalar.
@@ -46,8 +51,11 @@ public:
         return n;
     }
 
+    /// Extents in order, for range-based loops.
+    /// @{
     const Index* begin() const { return extents_.data(); }
     const Index* end() const { return extents_.data() + rank_; }
+    /// @}
 
     friend bool operator==(const Shape& a, const Shape& b) {
         if (a.rank_ != b.rank_) return false;

@@ -25,12 +25,15 @@ template <class T> std::array<Index, Shape::max_rank> strides_of(const Strided<T
 }
 } // namespace detail
 
+/// x as a view of six axes, missing ones in front with extent 1.
+/// @{
 template <class T> Strided<const T> strided(const Tensor<T>& x) {
     return {x.data(), detail::trailing_extents(x.shape())};
 }
 template <class T> Strided<T> mutable_strided(Tensor<T>& x) {
     return {x.mutable_data(), detail::trailing_extents(x.shape())};
 }
+/// @}
 /// `x` repeated along its axes of extent 1 (and missing axes) up to `shape`, which it must fit.
 template <class T> Strided<const T> broadcast_to(const Tensor<T>& x, const Shape& shape) {
     const auto extents = detail::trailing_extents(shape), own = detail::trailing_extents(x.shape());
@@ -125,6 +128,7 @@ void row(const F& f, Index n, T* y, Index y_step, const A* a, Index a_step, cons
 
 } // namespace detail
 
+/// What ops compute with: functions of an executor and views, which allocate nothing, return nothing and check nothing.
 namespace kernels {
 
 /// y = f(a), element by element; the views have the same extents and y overlaps no operand.

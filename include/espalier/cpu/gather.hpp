@@ -18,16 +18,19 @@ namespace kernels {
 /// One tap along an axis: output number i reads input pixel i * scale + offset with weights `tap`, which lie at `place`
 /// of the panel.
 struct Tap {
-    Index offset, tap, place;
+    Index offset, tap, place; ///< as above
 };
 
 /// Every `step`-th pixel of an output axis from `first`: pixels that share their taps, in order of offset.
 struct Phase {
-    Index first, step, count, scale;
-    std::vector<Tap> taps;
+    Index first, step, count, scale; ///< output pixels; scale: input pixels from one to the next
+    std::vector<Tap> taps;           ///< of each of these pixels
 
+    /// Offset of the first and of the last tap; 0 without taps.
+    /// @{
     Index low() const { return taps.empty() ? 0 : taps.front().offset; }
     Index high() const { return taps.empty() ? 0 : taps.back().offset; }
+    /// @}
     /// Input pixels from the first that output number 0 reads to the last that output number `outputs` - 1 reads.
     Index span(Index outputs) const { return (outputs - 1) * scale + high() - low() + 1; }
     /// Whether a tap of output number i lies within an input of `extent` pixels.
@@ -49,26 +52,29 @@ struct Phase {
 /// zero-padded copy otherwise. By position: a band is some images; the pixels of a tile are the same position of
 /// several images, so that taps outside the input are left out: on small maps that is half of the work.
 struct GatherPart {
+    /// By rows or by position, as above.
     enum class Order { rows, positions };
 
-    Phase rows, columns;
-    Order order = Order::rows;
+    Phase rows, columns;           ///< the output pixels of this part
+    Order order = Order::rows;     ///< how
     bool copies = false;           ///< by rows: the input is copied into a padded window
-    Index images = 1, height = 1;  ///< of a band
+    Index images = 1, height = 1;  ///< images and rows of a band
     std::vector<Index> x_at, y_at; ///< where the pixels of a tile lie, from the first pixel of the band
-    std::vector<Run> runs;
+    std::vector<Run> runs;         ///< taps that read consecutive memory, merged
     std::vector<std::size_t> ends; ///< by position: where the runs of each position end
 
+    /// Bands that a batch comes to.
     Index bands(Index batch) const { return (batch + images - 1) / images * ((rows.count + height - 1) / height); }
 };
 
 /// What to compute in which order, worked out from shapes alone.
 struct GatherPlan {
-    Index panel_rows = 0; ///< taps times input channels
-    Index panel = 0;      ///< elements of the packed weights
-    Index window = 0;     ///< elements of scratch of one worker
-    std::vector<GatherPart> parts;
+    Index panel_rows = 0;          ///< taps times input channels
+    Index panel = 0;               ///< elements of the packed weights
+    Index window = 0;              ///< elements of scratch of one worker
+    std::vector<GatherPart> parts; ///< one for each pair of a row phase and a column phase
 
+    /// Elements of scratch memory: the panel, and a window for each thread.
     Index scratch() const { return panel + threads() * window; }
 };
 

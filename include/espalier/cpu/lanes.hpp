@@ -7,6 +7,8 @@ namespace kernels {
 
 /// The interface of `Simd` over one element, so that what is left at the end of a row runs the same code.
 template <class T> struct Lane {
+    /// As of `Simd`, for one element.
+    /// @{
     static constexpr Index lanes = 1;
     using Vector = T;
 
@@ -14,6 +16,7 @@ template <class T> struct Lane {
     static T broadcast(T value) { return value; }
     static T load(const T* from) { return *from; }
     static void store(T* to, T value) { *to = value; }
+    /// @}
 };
 
 /// Calls `body(S{}, i)` for i in [0, count) in steps of `S::lanes`: S is `Simd<T>` while a vector fits, then `Lane<T>`.

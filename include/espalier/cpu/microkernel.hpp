@@ -36,7 +36,7 @@ namespace kernels {
 /// Consecutive terms of a sum: `count` elements of an input from offset `from` on, a step apart, times as many rows of
 /// a panel from `row` on.
 struct Run {
-    Index from, row, count;
+    Index from, row, count; ///< as above
 };
 
 /// Output channels that a panel holds side by side: two vectors.
@@ -77,14 +77,14 @@ enum class Start { zero, bias, y };
 ///
 /// Each sum adds its terms one by one in the order of the runs; lanes beyond `width` are computed and dropped.
 template <class T> struct ProductTile {
-    const T* x;
-    Index step;
-    std::span<const Run> runs;
-    const T* panel; ///< one block, as wide as the vectors that cover `width`
-    const T* bias;  ///< [width], read with `Start::bias`
-    T* y;
-    Index width; ///< at most `block_width`
-    Start start;
+    const T* x;                ///< the input; offsets count from here
+    Index step;                ///< elements from one term of a run to the next
+    std::span<const Run> runs; ///< the terms of each sum, in the order of addition
+    const T* panel;            ///< one block, as wide as the vectors that cover `width`
+    const T* bias;             ///< [width], read with `Start::bias`
+    T* y;                      ///< the output; offsets count from here
+    Index width;               ///< at most `block_width`
+    Start start;               ///< what a sum starts with
 
     /// All `count` pixels.
     void operator()(const Index* x_at, const Index* y_at, Index count) const {

@@ -9,11 +9,12 @@ namespace kernels {
 
 /// How `reduce_middle` splits the Q rows of [P,Q,R]: `count` blocks of `rows`, by the extents alone.
 struct ReduceBlocks {
-    Index rows, count;
+    Index rows, count; ///< rows a block, and number of blocks
 };
 /// Columns that one thread sums at a time: their double sums stay in the L1 cache.
 inline constexpr Index reduce_columns = 512;
 
+/// The split of [P,Q,R]: one block if the columns alone keep the threads busy, else at most 64.
 inline ReduceBlocks reduce_blocks(Index P, Index Q, Index R) {
     const Index independent = P * ((R + reduce_columns - 1) / reduce_columns);
     if (independent >= 16 || P * Q * R <= 2 * elementwise_grain) return {Q, 1}; // enough, or too little, to share out

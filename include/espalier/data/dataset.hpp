@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/core/error.hpp>
 #include <espalier/core/random.hpp>
 #include <espalier/tensor/tensor.hpp>
@@ -16,10 +17,10 @@ enum class Split { train, test };
 
 /// Images with one class each, in memory, as bytes. Copies share the pixels.
 struct ImageSet {
-    Tensor<std::uint8_t> images; ///< [N,H,W,C], 0 to 255
-    Tensor<Index> labels;        ///< [N], each in [0, classes)
-    Index classes = 0;
-    std::string name;
+    Tensor<std::uint8_t> images;          ///< [N,H,W,C], 0 to 255
+    Tensor<Index> labels;                 ///< [N], each in [0, classes)
+    Index classes = 0;                    ///< number of classes; labels are below it
+    std::string name;                     ///< for messages and records
     std::vector<std::string> class_names; ///< one a class, or none at all
 
     /// Number of images, N.
@@ -40,7 +41,31 @@ struct ImageSet {
 
 /// The images of the given numbers, in that order; a number may come twice. Copies the pixels.
 /// @throws ShapeError for a number outside [0, N)
-inline ImageSet select(const ImageSet& set, const std::vector<Index>& numbers) {
+ImageSet select(const ImageSet& set, const std::vector<Index>& numbers);
+
+/// How a subset is chosen.
+enum class Pick {
+    first,      ///< the first ones; shares the pixels
+    random,     ///< each image with the same probability
+    stratified, ///< random, and each class keeps its share, rounded up or down
+};
+
+/// Which images `subset` takes.
+struct SubsetOptions {
+    Index count = 0;         ///< images to take
+    Pick pick = Pick::first; ///< how they are chosen
+    std::uint64_t seed = 0;  ///< of the choice; unused for the first ones
+};
+
+/// Some images of a set, in their order in the set. @throws ShapeError unless 0 <= count <= N
+ImageSet subset(const ImageSet& set, const SubsetOptions& options);
+
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+namespace espalier::inline ESPALIER_BACKEND {
+
+ESPALIER_BODY ImageSet select(const ImageSet& set, const std::vector<Index>& numbers) {
     set.check("select");
     Shape shape = set.images.shape();
     const Index bytes = shape.product(1, 4);
@@ -58,21 +83,7 @@ inline ImageSet select(const ImageSet& set, const std::vector<Index>& numbers) {
     return chosen;
 }
 
-/// How a subset is chosen.
-enum class Pick {
-    first,      ///< the first ones; shares the pixels
-    random,     ///< each image with the same probability
-    stratified, ///< random, and each class keeps its share, rounded up or down
-};
-
-struct SubsetOptions {
-    Index count = 0;
-    Pick pick = Pick::first;
-    std::uint64_t seed = 0;
-};
-
-/// Some images of a set, in their order in the set. @throws ShapeError unless 0 <= count <= N
-inline ImageSet subset(const ImageSet& set, const SubsetOptions& options) {
+ESPALIER_BODY ImageSet subset(const ImageSet& set, const SubsetOptions& options) {
     set.check("subset");
     const Index n = set.size(), count = options.count;
     expect(count >= 0 && count <= n, "subset: expected a count of at most ", n, ", got ", count);
@@ -97,3 +108,4 @@ inline ImageSet subset(const ImageSet& set, const SubsetOptions& options) {
 }
 
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

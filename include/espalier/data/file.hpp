@@ -1,15 +1,10 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/core/error.hpp>
 
-#include <zlib.h>
-
-#include <algorithm>
 #include <cstdint>
-#include <filesystem>
-#include <fstream>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -18,23 +13,51 @@ struct FileBytes;
 
 /// A place in a file, for messages: `at byte 8 of data/train.bin`.
 struct FilePosition {
-    const FileBytes& file;
-    Index offset;
+    const FileBytes& file; ///< whose name and unpacking the text mentions
+    Index offset;          ///< in bytes from the start
 };
 
 /// The bytes of a file, unpacked if it was packed.
 struct FileBytes {
-    std::filesystem::path path;
-    std::vector<std::uint8_t> bytes;
-    bool unpacked = false; ///< offsets count bytes after unpacking
+    std::string path;                ///< as given to `read_file`
+    std::vector<std::uint8_t> bytes; ///< after unpacking
+    bool unpacked = false;           ///< offsets count bytes after unpacking
 
+    /// Number of bytes, after unpacking.
     Index size() const { return static_cast<Index>(bytes.size()); }
+    /// A position to put into an error text.
     FilePosition at(Index offset) const { return {*this, offset}; }
 };
 
-inline std::string to_text(const FilePosition& position) {
+/// `at byte 8 of data/train.bin`
+std::string to_text(const FilePosition& position);
+
+/// Reads a whole file; one whose name ends in `.gz` is unpacked.
+/// @throws IoError if it is missing or unreadable, or if gzip data are damaged, cut off or followed by something else
+FileBytes read_file(const std::string& path);
+
+namespace detail {
+
+/// The folder that holds `file`: the given one or its folder `published`, as the set is unpacked.
+/// @throws IoError in the name of `who`, ending in `get`: where to get the set
+std::string find_published(const char* who, const std::string& folder, const char* published, const std::string& file,
+                           const std::string& get);
+
+} // namespace detail
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <zlib.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+ESPALIER_BODY std::string to_text(const FilePosition& position) {
     return join_text("at byte ", position.offset, position.file.unpacked ? " of the unpacked " : " of ",
-                     position.file.path.string());
+                     position.file.path);
 }
 
 namespace detail {
@@ -81,27 +104,36 @@ inline std::vector<std::uint8_t> unpack_gzip(const FileBytes& packed) {
 
 } // namespace detail
 
-/// Reads a whole file; one whose name ends in `.gz` is unpacked.
-/// @throws IoError if it is missing or unreadable, or if gzip data are damaged, cut off or followed by something else
-inline FileBytes read_file(const std::filesystem::path& path) {
+ESPALIER_BODY FileBytes read_file(const std::string& path) {
     std::error_code error;
     const auto kind = std::filesystem::status(path, error).type();
     expect<IoError>(kind == std::filesystem::file_type::regular, "read_file: expected a file, got ",
-                    kind == std::filesystem::file_type::directory ? "the folder " : "nothing readable at ",
-                    path.string());
+                    kind == std::filesystem::file_type::directory ? "the folder " : "nothing readable at ", path);
     const std::uintmax_t size = std::filesystem::file_size(path, error);
     std::ifstream in(path, std::ios::binary);
-    expect<IoError>(!error && in.is_open(),
-                    "read_file: expected a readable file, got one that does not open: ", path.string());
+    expect<IoError>(!error && in.is_open(), "read_file: expected a readable file, got one that does not open: ", path);
     FileBytes file{path, std::vector<std::uint8_t>(size)};
     in.read(reinterpret_cast<char*>(file.bytes.data()), static_cast<std::streamsize>(size));
     expect<IoError>(in.gcount() == static_cast<std::streamsize>(size), "read_file: expected ", file.size(),
                     " bytes, got an error ", file.at(in.gcount()));
-    if (path.extension() == ".gz") {
+    if (path.ends_with(".gz")) {
         file.bytes = detail::unpack_gzip(file);
         file.unpacked = true;
     }
     return file;
 }
 
+namespace detail {
+
+ESPALIER_BODY std::string find_published(const char* who, const std::string& folder, const char* published,
+                                         const std::string& file, const std::string& get) {
+    std::error_code error;
+    for (const std::string& place : {folder, folder + "/" + published})
+        if (std::filesystem::is_regular_file(place + "/" + file, error)) return place;
+    throw IoError(join_text(who, ": expected ", file, " in ", folder, " or its ", published, ", got neither", get));
+}
+
+} // namespace detail
+
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/data/dataset.hpp>
-#include <espalier/data/file.hpp>
 
 // The IDX format and the four-file sets published in it. Source: LeCun, Cortes & Burges, the MNIST database; its page
 // describes the format: 0, 0, type (8: bytes), rank, then the extents as big-endian 32-bit numbers, then the elements.
@@ -10,7 +10,31 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// Reads an IDX file of bytes with `rank` axes. Nothing is allocated for extents that the file does not fill.
 /// @throws IoError naming the file and the offset if it is not such a file or not exactly as long as it says
-inline Tensor<std::uint8_t> read_idx(const std::filesystem::path& path, int rank) {
+Tensor<std::uint8_t> read_idx(const std::string& path, int rank);
+
+/// Data sets by their names.
+namespace data {
+
+/// MNIST: 60,000 training and 10,000 test images [28,28,1] of handwritten digits, from its four IDX files (.gz or not).
+/// @throws IoError naming the file and the offset, or saying where to get the set
+ImageSet Mnist(const std::string& folder, Split split);
+
+/// Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): 60,000 training and 10,000 test images [28,28,1], files as `Mnist`.
+/// @throws IoError naming the file and the offset, or saying where to get the set
+ImageSet FashionMnist(const std::string& folder, Split split);
+
+} // namespace data
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <espalier/data/file.hpp>
+
+#include <algorithm>
+#include <filesystem>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+ESPALIER_BODY Tensor<std::uint8_t> read_idx(const std::string& path, int rank) {
     const FileBytes file = read_file(path);
     const std::uint8_t* const bytes = file.bytes.data();
     const std::uint8_t magic[4] = {0, 0, 8, static_cast<std::uint8_t>(rank)};
@@ -41,15 +65,14 @@ inline Tensor<std::uint8_t> read_idx(const std::filesystem::path& path, int rank
 namespace detail {
 
 /// One of the two files of a split, packed or not; the text says where to get the set if it is missing.
-inline std::filesystem::path find_idx(const char* who, const std::filesystem::path& folder, const std::string& stem,
-                                      const char* source) {
+inline std::string find_idx(const char* who, const std::string& folder, const std::string& stem, const char* source) {
     for (const char* const ending : {"", ".gz"}) {
         std::error_code error;
-        const auto path = folder / (stem + ending);
+        const std::string path = folder + "/" + stem + ending;
         if (std::filesystem::is_regular_file(path, error)) return path;
     }
-    throw IoError(join_text(who, ": expected ", stem, " or ", stem, ".gz in ", folder.string(), ", got neither; get ",
-                            source, " and put its four files there"));
+    throw IoError(join_text(who, ": expected ", stem, " or ", stem, ".gz in ", folder, ", got neither; get ", source,
+                            " and put its four files there"));
 }
 
 struct IdxSource {
@@ -59,12 +82,11 @@ struct IdxSource {
     std::vector<std::string> class_names;
 };
 
-inline ImageSet read_idx_set(const std::filesystem::path& folder, Split split, const IdxSource& source) {
+inline ImageSet read_idx_set(const std::string& folder, Split split, const IdxSource& source) {
     const std::string part = split == Split::train ? "train" : "t10k";
-    const auto image_path = find_idx(source.who, folder, part + "-images-idx3-ubyte", source.published);
-    const auto label_path = find_idx(source.who, folder, part + "-labels-idx1-ubyte", source.published);
-    const Tensor<std::uint8_t> labels = read_idx(label_path, 1), images = read_idx(image_path, 3);
-    const std::string image_file = image_path.string(), label_file = label_path.string();
+    const std::string image_file = find_idx(source.who, folder, part + "-images-idx3-ubyte", source.published);
+    const std::string label_file = find_idx(source.who, folder, part + "-labels-idx1-ubyte", source.published);
+    const Tensor<std::uint8_t> labels = read_idx(label_file, 1), images = read_idx(image_file, 3);
     const Index classes = static_cast<Index>(source.class_names.size()), label_header = 8;
     expect<IoError>(images.size() > 0, source.who, ": expected at least one image, got ", images.shape(), " from ",
                     image_file);
@@ -80,12 +102,9 @@ inline ImageSet read_idx_set(const std::filesystem::path& folder, Split split, c
 
 } // namespace detail
 
-/// Data sets by their names.
 namespace data {
 
-/// MNIST: 60,000 training and 10,000 test images [28,28,1] of handwritten digits, from its four IDX files (.gz or not).
-/// @throws IoError naming the file and the offset, or saying where to get the set
-inline ImageSet Mnist(const std::filesystem::path& folder, Split split) {
+ESPALIER_BODY ImageSet Mnist(const std::string& folder, Split split) {
     return detail::read_idx_set(folder, split,
                                 {"Mnist",
                                  "MNIST",
@@ -93,9 +112,7 @@ inline ImageSet Mnist(const std::filesystem::path& folder, Split split) {
                                  {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}});
 }
 
-/// Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): 60,000 training and 10,000 test images [28,28,1], files as `Mnist`.
-/// @throws IoError naming the file and the offset, or saying where to get the set
-inline ImageSet FashionMnist(const std::filesystem::path& folder, Split split) {
+ESPALIER_BODY ImageSet FashionMnist(const std::string& folder, Split split) {
     return detail::read_idx_set(
         folder, split,
         {"FashionMnist",
@@ -106,4 +123,6 @@ inline ImageSet FashionMnist(const std::filesystem::path& folder, Split split) {
 }
 
 } // namespace data
+
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/data/dataset.hpp>
 
 #include <cmath>
@@ -8,34 +9,12 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// Mean and standard deviation of each channel [C], in units of pixels from 0 to 1. Empty: nothing is normalised.
 struct ChannelStatistics {
-    std::vector<double> mean, deviation;
+    std::vector<double> mean, deviation; ///< one a channel; deviations above 0
 };
 
 /// The statistics of all pixels of a set: measure the training set and use them for every split.
 /// @throws ShapeError for a set without images
-inline ChannelStatistics measure(const ImageSet& set) {
-    set.check("measure");
-    expect(set.size() > 0, "measure: expected at least one image, got ", set.images.shape());
-    const auto x = pixels(set.images); // [M,C]
-    const Index C = x.size(1);
-    std::vector<std::uint64_t> sum(static_cast<std::size_t>(C)), squares(static_cast<std::size_t>(C));
-    const std::uint8_t* p = x.data();
-    for (Index m = 0; m < x.size(0); ++m) {
-        for (std::size_t c = 0; c < sum.size(); ++c, ++p) {
-            sum[c] += *p;
-            squares[c] += static_cast<std::uint64_t>(*p) * *p;
-        }
-    }
-    ChannelStatistics statistics;
-    __extension__ using Wide = unsigned __int128; // exact, so a channel of one colour has deviation 0
-    const double M = static_cast<double>(x.size(0));
-    for (std::size_t c = 0; c < sum.size(); ++c) {
-        const Wide spread = Wide(squares[c]) * static_cast<std::uint64_t>(x.size(0)) - Wide(sum[c]) * sum[c];
-        statistics.mean.push_back(static_cast<double>(sum[c]) / M / 255);
-        statistics.deviation.push_back(std::sqrt(static_cast<double>(spread)) / M / 255);
-    }
-    return statistics;
-}
+ChannelStatistics measure(const ImageSet& set);
 
 /// What a pixel becomes: table[c,s] = (s / (255 B) - mean[c]) / deviation[c], rounded once.
 ///
@@ -62,3 +41,33 @@ template <class T> Tensor<T> colour_table(const ChannelStatistics& statistics, I
 }
 
 } // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+namespace espalier::inline ESPALIER_BACKEND {
+
+ESPALIER_BODY ChannelStatistics measure(const ImageSet& set) {
+    set.check("measure");
+    expect(set.size() > 0, "measure: expected at least one image, got ", set.images.shape());
+    const auto x = pixels(set.images); // [M,C]
+    const Index C = x.size(1);
+    std::vector<std::uint64_t> sum(static_cast<std::size_t>(C)), squares(static_cast<std::size_t>(C));
+    const std::uint8_t* p = x.data();
+    for (Index m = 0; m < x.size(0); ++m) {
+        for (std::size_t c = 0; c < sum.size(); ++c, ++p) {
+            sum[c] += *p;
+            squares[c] += static_cast<std::uint64_t>(*p) * *p;
+        }
+    }
+    ChannelStatistics statistics;
+    __extension__ using Wide = unsigned __int128; // exact, so a channel of one colour has deviation 0
+    const double M = static_cast<double>(x.size(0));
+    for (std::size_t c = 0; c < sum.size(); ++c) {
+        const Wide spread = Wide(squares[c]) * static_cast<std::uint64_t>(x.size(0)) - Wide(sum[c]) * sum[c];
+        statistics.mean.push_back(static_cast<double>(sum[c]) / M / 255);
+        statistics.deviation.push_back(std::sqrt(static_cast<double>(spread)) / M / 255);
+    }
+    return statistics;
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND
+#endif

@@ -12,6 +12,9 @@
 #include <thread>
 #include <utility>
 
+// Not part of espalier.hpp: threads of the standard library cost half a second to compile, and a loader has this
+// inside.
+
 namespace espalier::inline ESPALIER_BACKEND {
 
 /// Values make(first), ..., make(last - 1), in this order, made up to `depth` ahead of their use by one thread.
@@ -20,6 +23,7 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// are the same, and an exception of `make` comes out of the `next` that would have returned that value.
 template <class V> class Prefetch {
 public:
+    /// Starts making values, if there is a depth. @throws ShapeError for a negative depth
     Prefetch(Index first, Index last, Index depth, std::function<V(Index)> make)
         : make_(std::move(make)), next_(first), last_(std::max(first, last)), depth_(depth) {
         expect(depth >= 0, "Prefetch: expected a depth of at least 0, got ", depth);

@@ -1,18 +1,21 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/data/dataset.hpp>
 
 #include <cmath>
 
 namespace espalier::inline ESPALIER_BACKEND {
 
+/// What `data::synthetic` draws.
 struct SyntheticOptions {
-    Index count = 64, height = 8, width = 8, channels = 1, classes = 4;
+    Index count = 64, height = 8, width = 8, channels = 1, classes = 4; ///< of the set
     double noise = 0.05;        ///< standard deviation of each pixel's noise, in pixels from 0 to 1
     Split split = Split::train; ///< the two splits share the classes and no image
-    std::uint64_t seed = 0;
+    std::uint64_t seed = 0;     ///< of classes, places and noise
 };
 
+/// Data sets by name.
 namespace data {
 
 /// Small images that a small network can learn, for tests and examples: image i is of class i % classes.
@@ -20,7 +23,16 @@ namespace data {
 /// A class is three Gaussian blobs on grey, each with its own place and its own colour, light or dark. An image is its
 /// class moved by up to one pixel each way, plus normal noise.
 /// @throws ShapeError unless there is at least one pixel and one class
-inline ImageSet synthetic(const SyntheticOptions& options) {
+ImageSet synthetic(const SyntheticOptions& options);
+
+} // namespace data
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+namespace espalier::inline ESPALIER_BACKEND {
+namespace data {
+
+ESPALIER_BODY ImageSet synthetic(const SyntheticOptions& options) {
     const Shape shape{options.count, options.height, options.width, options.channels};
     expect(options.count >= 0 && options.height > 0 && options.width > 0 && options.channels > 0 && options.classes > 0,
            "synthetic: expected at least one pixel and one class, got ", shape, " and ", options.classes, " classes");
@@ -69,3 +81,4 @@ inline ImageSet synthetic(const SyntheticOptions& options) {
 
 } // namespace data
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

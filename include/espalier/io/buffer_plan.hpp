@@ -4,14 +4,16 @@
 
 #include <numeric>
 
+// Not part of espalier.hpp: few programs export.
+
 namespace espalier::inline ESPALIER_BACKEND {
 
 /// Where the values of an export graph live while it runs, one image at a time.
 struct BufferPlan {
-    static constexpr Index elsewhere = -1;
-    std::vector<std::size_t> root; ///< by value: the one whose memory it shares, itself if none
-    std::vector<Index> offset;     ///< by root, in elements of one workspace; `elsewhere`: image, result, constants
-    Index size = 0;                ///< elements of the workspace
+    static constexpr Index elsewhere = -1; ///< no place in the workspace
+    std::vector<std::size_t> root;         ///< by value: the one whose memory it shares, itself if none
+    std::vector<Index> offset; ///< by root, in elements of one workspace; `elsewhere`: image, result, constants
+    Index size = 0;            ///< elements of the workspace
 };
 
 /// Lays values out in one workspace so that two share memory only if no step needs both.

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <espalier/data/atomic_file.hpp>
 #include <espalier/data/normalize.hpp>
-#include <espalier/io/atomic_file.hpp>
 #include <espalier/io/c_writer.hpp>
+
+// Not part of espalier.hpp: few programs export.
 
 namespace espalier::inline ESPALIER_BACKEND {
 

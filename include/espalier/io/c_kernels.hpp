@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+// Not part of espalier.hpp: few programs export.
+
 namespace espalier::inline ESPALIER_BACKEND {
 namespace detail {
 

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <string>
 
+// Not part of espalier.hpp: few programs export.
+
 namespace espalier::inline ESPALIER_BACKEND {
 namespace detail {
 

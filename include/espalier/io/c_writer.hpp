@@ -5,6 +5,8 @@
 #include <espalier/io/c_text.hpp>
 #include <espalier/io/fold_batch_norm.hpp>
 
+// Not part of espalier.hpp: few programs export.
+
 namespace espalier::inline ESPALIER_BACKEND {
 
 namespace detail {

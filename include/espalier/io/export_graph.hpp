@@ -7,6 +7,8 @@
 
 #include <set>
 
+// Not part of espalier.hpp: few programs export.
+
 namespace espalier::inline ESPALIER_BACKEND {
 
 /// A value of an export graph: the image, a constant, or what a step makes.
@@ -34,24 +36,27 @@ struct ExportValue {
 /// | slice                                | x                             | axis, begin, step                         |
 /// | pad                                  | x                             | value, before ...                         |
 struct ExportStep {
-    std::string op;
+    std::string op;   ///< as in the table
     std::string name; ///< unique: the module whose parameters it uses, `stage1.0.conv1`, or op and number
-    std::vector<std::size_t> inputs;
-    std::size_t output = 0;
-    Attributes attributes = {};
-    std::vector<Index> channels = {};
+    std::vector<std::size_t> inputs;  ///< numbers of values, in the order of the table
+    std::size_t output = 0;           ///< number of the value it makes
+    Attributes attributes = {};       ///< as in the table
+    std::vector<Index> channels = {}; ///< of a stream or result that the operand's channels go to; see the table
     Activation activation = Activation::none; ///< applied to the result
 };
 
 /// A network as exporters see it: the ops that the logits depend on, inputs before users, and their constants.
 struct ExportGraph {
     std::vector<ExportValue> values; ///< the first is the image
-    std::vector<ExportStep> steps;
-    std::size_t output = 0;
+    std::vector<ExportStep> steps;   ///< inputs before users
+    std::size_t output = 0;          ///< number of the value that is the result
     Tensor<double> sample, expected; ///< an image, uniform in [-1, 1), and what the model made of it
 
+    /// Values of a step.
+    /// @{
     const ExportValue& input(const ExportStep& step, std::size_t i) const { return values[step.inputs[i]]; }
     const ExportValue& result(const ExportStep& step) const { return values[step.output]; }
+    /// @}
     /// How many steps read a value; the output of the graph is read once more.
     std::size_t uses(std::size_t value) const {
         std::size_t count = value == output;

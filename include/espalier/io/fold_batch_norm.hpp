@@ -5,6 +5,8 @@
 #include <cmath>
 #include <map>
 
+// Not part of espalier.hpp: few programs export.
+
 namespace espalier::inline ESPALIER_BACKEND {
 
 namespace detail {
@@ -30,6 +32,7 @@ inline void absorb(ExportGraph& graph, ExportStep& producer, std::size_t i) {
 struct ChannelAffine {
     Tensor<double> factor, shift; ///< [C]
 };
+/// Of a step `batch_norm`.
 inline ChannelAffine channel_affine(const ExportGraph& graph, const ExportStep& norm) {
     const auto at = [&](std::size_t i) { return graph.input(norm, i).constant; };
     const Tensor<double> gamma = at(1), beta = at(2), mean = at(3), variance = at(4);

@@ -6,9 +6,6 @@
 
 namespace espalier::inline ESPALIER_BACKEND {
 
-/// Whether a tensor of the other floating-point type is an error or is rounded to the type wanted.
-enum class Precision { exact, converted };
-
 namespace detail {
 /// Name of the constant of the join whose channel list is `kept`: `stage1.0.join.constant`.
 inline std::string constant_name(const std::string& kept) {

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <espalier/data/atomic_file.hpp>
 #include <espalier/data/normalize.hpp>
-#include <espalier/io/atomic_file.hpp>
 #include <espalier/io/fold_batch_norm.hpp>
 #include <espalier/io/onnx_writer.hpp>
 
@@ -12,10 +12,10 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// Whether batch norm is a node of its own or part of the weights before it.
 enum class BatchNormExport { kept, folded };
 
-/// What an exported ONNX model says beside the network.
+/// Options of `onnx_model`.
 struct OnnxOptions {
-    std::string name = "network"; ///< of the graph, for people
-    BatchNormExport batch_norm = BatchNormExport::kept;
+    std::string name = "network";                       ///< of the graph, for people
+    BatchNormExport batch_norm = BatchNormExport::kept; ///< a node of its own, or part of the weights before it
     ChannelStatistics normalize = {}; ///< given: kept as metadata `mean` and `deviation`, the image is not changed
 };
 

@@ -1,20 +1,33 @@
 #pragma once
 
-#include <espalier/io/atomic_file.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/pruning/plan.hpp>
 
-#include <nlohmann/json.hpp>
-
-#include <fstream>
-#include <iterator>
 #include <string>
 
-// Not part of espalier.hpp: the JSON library costs a second to include.
+// Not part of espalier.hpp: headers alone, it includes the JSON library, which costs seconds to compile.
 
 namespace espalier::inline ESPALIER_BACKEND {
 
 /// Writes a plan as JSON that people can edit: under `groups`, each with its `kept` channels. Atomic, as all our files.
-inline void save_plan(const pruning::Plan& plan, const std::string& path) {
+void save_plan(const pruning::Plan& plan, const std::string& path);
+
+/// Reads a plan; whether it fits a network is for `pruning::apply` to say.
+/// @throws IoError naming the file, and the byte or the entry that is wrong
+pruning::Plan load_plan(const std::string& path);
+
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <espalier/data/atomic_file.hpp>
+#include <espalier/io/json.hpp>
+
+#include <fstream>
+#include <iterator>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+ESPALIER_BODY void save_plan(const pruning::Plan& plan, const std::string& path) {
     using Json = nlohmann::ordered_json;
     const auto cost = [](const Cost& c) {
         return Json{{"parameters", c.parameters}, {"macs", c.macs}, {"filters", c.filters}};
@@ -48,20 +61,26 @@ inline void save_plan(const pruning::Plan& plan, const std::string& path) {
     file.commit();
 }
 
-/// Reads a plan; whether it fits a network is for `pruning::apply` to say.
-/// @throws IoError naming the file, and the byte or the entry that is wrong
-inline pruning::Plan load_plan(const std::string& path) {
+ESPALIER_BODY pruning::Plan load_plan(const std::string& path) {
     std::ifstream in(path, std::ios::binary);
     expect<IoError>(in.good(), "load_plan: expected a plan in ", path, ", got no readable file");
     const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
     try {
-        const auto json = nlohmann::json::parse(text);
+        const auto json = detail::parse_json("load_plan", text, path);
+        const auto whole = [&](const nlohmann::json& value) { return detail::whole_number("load_plan", value, path); };
+        const auto all_whole = [&](const nlohmann::json& list) {
+            expect<IoError>(list.is_array(), "load_plan: expected a list of channels or extents in ", path, ", got ",
+                            list.dump());
+            std::vector<Index> numbers;
+            for (const auto& value : list) numbers.push_back(whole(value));
+            return numbers;
+        };
         expect<IoError>(json.is_object() && json.value("format", "") == "espalier plan 1",
                         "load_plan: expected \"format\": \"espalier plan 1\" in ", path, ", got ",
                         json.is_object() ? json.value("format", "none") : "no object");
         const auto cost = [&](const char* key) {
             const auto& c = json.at(key);
-            return Cost{c.at("parameters").get<Index>(), c.at("macs").get<Index>(), c.at("filters").get<Index>()};
+            return Cost{whole(c.at("parameters")), whole(c.at("macs")), whole(c.at("filters"))};
         };
         pruning::Plan plan;
         plan.criterion = json.at("criterion").get<std::string>();
@@ -69,7 +88,7 @@ inline pruning::Plan load_plan(const std::string& path) {
         expect<IoError>(joins == "coupled" || joins == "indexed", "load_plan: expected joins coupled or indexed in ",
                         path, ", got ", joins);
         plan.joins = joins == "indexed" ? pruning::Joins::indexed : pruning::Joins::coupled;
-        const auto image = json.at("image").get<std::vector<Index>>();
+        const auto image = all_whole(json.at("image"));
         expect<IoError>(image.size() == 3, "load_plan: expected an image [H,W,C] in ", path, ", got ", image);
         for (const Index extent : image) {
             expect<IoError>(extent > 0, "load_plan: expected a positive image [H,W,C] in ", path, ", got ", image);
@@ -79,8 +98,8 @@ inline pruning::Plan load_plan(const std::string& path) {
         plan.after = cost("after");
         for (const auto& g : json.at("groups"))
             plan.groups.push_back({.name = g.at("name").get<std::string>(),
-                                   .width = g.at("width").get<Index>(),
-                                   .kept = g.at("kept").get<std::vector<Index>>(),
+                                   .width = whole(g.at("width")),
+                                   .kept = all_whole(g.at("kept")),
                                    .scores = g.value("scores", std::vector<double>()),
                                    .note = g.value("note", ""),
                                    .blocked = g.value("blocked", false)});
@@ -93,3 +112,4 @@ inline pruning::Plan load_plan(const std::string& path) {
 }
 
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

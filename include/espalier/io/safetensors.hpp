@@ -1,17 +1,43 @@
 #pragma once
 
-#include <espalier/io/atomic_file.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/io/tensor_file.hpp>
 
-#include <nlohmann/json.hpp>
+#include <cstdint>
+#include <string>
+
+// Not part of espalier.hpp: headers alone, it includes the JSON library, which costs seconds to compile.
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+/// Reads a safetensors file: 8 bytes of header length, a JSON header, raw little-endian data without holes.
+///
+/// Every length is checked before it is used, so a damaged or hostile file is an error and no tensor is larger than the
+/// file. Tensors of types other than F32, F64, I64 and U8 can be converted; one that can't is an error when asked for.
+/// @throws IoError naming the file and the byte
+/// Source: https://github.com/huggingface/safetensors#format
+TensorFile read_safetensors(const std::string& path);
+
+/// Writes a safetensors file, atomically: `path` holds the old or the new contents, whatever happens.
+///
+/// Entries keep their order in the header; their data lies in falling order of element size, so all is aligned.
+/// @throws IoError if the file can't be written, StateError for text that is not UTF-8 or a foreign tensor
+void write_safetensors(const TensorFile& contents, const std::string& path);
+
+/// Bytes of the file that `write_safetensors` would write.
+std::uint64_t safetensors_bytes(const TensorFile& contents);
+
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <espalier/data/atomic_file.hpp>
+#include <espalier/io/json.hpp>
 
 #include <algorithm>
 #include <bit>
 #include <fstream>
 #include <limits>
 #include <set>
-
-// Includes the JSON library, which costs seconds to compile: include this where files are read or written.
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -39,23 +65,11 @@ struct FilePlace {
     }
 };
 
-/// Bytes an element of a type takes, or 0 for a type that the format did not have when this was written.
-inline std::uint64_t element_bytes(const std::string& type) {
-    for (const char* const known : {"F64", "I64", "U64"})
-        if (type == known) return 8;
-    for (const char* const known : {"F32", "I32", "U32"})
-        if (type == known) return 4;
-    for (const char* const known : {"F16", "BF16", "I16", "U16"})
-        if (type == known) return 2;
-    for (const char* const known : {"U8", "I8", "BOOL", "F8_E4M3", "F8_E5M2"})
-        if (type == known) return 1;
-    return 0;
-}
-
 /// Parses the header's text; the JSON library alone would let the last of two equal names win.
 inline SafetensorsHeader parse_header(const FilePlace& place, const std::string& text) {
     std::vector<std::set<std::string>> names; // of the objects that are open, by depth
     const auto unique = [&](int depth, SafetensorsHeader::parse_event_t event, SafetensorsHeader& value) {
+        place.require(depth <= deepest_json, 8, "at most ", deepest_json, " levels of JSON, got more");
         const auto level = static_cast<std::size_t>(depth);
         if (event == SafetensorsHeader::parse_event_t::object_start) names.resize(level), names.emplace_back();
         if (event == SafetensorsHeader::parse_event_t::key) {
@@ -128,25 +142,29 @@ inline TensorExtent read_extent(const FilePlace& place, const std::string& name,
     return extent;
 }
 
-/// Reads the tensor that starts where the file stands.
-template <class T> AnyTensor read_tensor(std::ifstream& file, const FilePlace& place, const TensorExtent& extent) {
+/// Reads the `extent.bytes` bytes that start where the file stands.
+inline void read_elements(std::ifstream& file, const FilePlace& place, const TensorExtent& extent, void* to) {
     const auto start = static_cast<std::uint64_t>(file.tellg());
-    Tensor<T> tensor(extent.shape);
-    file.read(reinterpret_cast<char*>(tensor.mutable_data()), static_cast<std::streamsize>(extent.bytes));
+    file.read(static_cast<char*>(to), static_cast<std::streamsize>(extent.bytes));
     place.require(static_cast<std::uint64_t>(file.gcount()) == extent.bytes, start, extent.bytes, " bytes for '",
                   extent.name, "', got ", file.gcount());
+}
+template <class T> AnyTensor read_tensor(std::ifstream& file, const FilePlace& place, const TensorExtent& extent) {
+    Tensor<T> tensor(extent.shape);
+    read_elements(file, place, extent, tensor.mutable_data());
+    return tensor;
+}
+inline AnyTensor read_foreign(std::ifstream& file, const FilePlace& place, const TensorExtent& extent) {
+    ForeignTensor tensor{extent.type, extent.shape};
+    if (element_bytes(extent.type) == 0) return tensor;
+    tensor.bytes = Tensor<std::uint8_t>({static_cast<Index>(extent.bytes)});
+    read_elements(file, place, extent, tensor.bytes.mutable_data());
     return tensor;
 }
 
 } // namespace detail
 
-/// Reads a safetensors file: 8 bytes of header length, a JSON header, raw little-endian data without holes.
-///
-/// Every length is checked before it is used, so a damaged or hostile file is an error and no tensor is larger than the
-/// file. Tensors of types other than F32, F64, I64 and U8 are listed, and are an error only when asked for.
-/// @throws IoError naming the file and the byte
-/// Source: https://github.com/huggingface/safetensors#format
-inline TensorFile read_safetensors(const std::string& path) {
+ESPALIER_BODY TensorFile read_safetensors(const std::string& path) {
     const detail::FilePlace place{path};
     std::ifstream file(path, std::ios::binary | std::ios::ate);
     place.require(file.is_open(), 0, "a file that can be opened, got ", std::strerror(errno));
@@ -204,16 +222,20 @@ inline TensorFile read_safetensors(const std::string& path) {
         else if (extent.type == "U8")
             result.add(extent.name, detail::read_tensor<std::uint8_t>(file, place, extent));
         else
-            result.add(extent.name, ForeignTensor{extent.type, extent.shape});
+            result.add(extent.name, detail::read_foreign(file, place, extent));
     }
     return result;
 }
 
-/// Writes a safetensors file, atomically: `path` holds the old or the new contents, whatever happens.
-///
-/// Entries keep their order in the header; their data lies in falling order of element size, so all is aligned.
-/// @throws IoError if the file can't be written, StateError for text that is not UTF-8 or a foreign tensor
-inline void write_safetensors(const TensorFile& contents, const std::string& path) {
+namespace detail {
+
+/// A file to be: the length of the header and the header, then the data of the tensors.
+struct SafetensorsLayout {
+    std::string start;
+    std::vector<std::pair<const void*, std::size_t>> blocks;
+};
+
+inline SafetensorsLayout lay_out(const TensorFile& contents) {
     struct Block {
         const TensorFile::Entry* entry;
         const void* data;
@@ -241,7 +263,7 @@ inline void write_safetensors(const TensorFile& contents, const std::string& pat
     std::uint64_t end = 0;
     for (Block* const block : order) block->begin = std::exchange(end, end + block->bytes);
 
-    detail::SafetensorsHeader header = detail::SafetensorsHeader::object();
+    SafetensorsHeader header = SafetensorsHeader::object();
     for (const auto& [key, value] : contents.metadata) header["__metadata__"][key] = value;
     for (const Block& block : blocks) {
         const std::string& name = block.entry->name;
@@ -255,18 +277,33 @@ inline void write_safetensors(const TensorFile& contents, const std::string& pat
     std::string text;
     try {
         text = header.dump();
-    } catch (const detail::SafetensorsHeader::type_error& error) {
-        throw StateError(
-            join_text("safetensors: expected UTF-8 names and metadata for '", path, "', got ", error.what()));
+    } catch (const SafetensorsHeader::type_error& error) {
+        throw StateError(join_text("safetensors: expected UTF-8 names and metadata, got ", error.what()));
     }
     text.resize((text.size() + 7) / 8 * 8, ' '); // data starts at a multiple of 8
     const std::uint64_t length = text.size();
 
+    SafetensorsLayout layout{std::string(reinterpret_cast<const char*>(&length), sizeof length) + text, {}};
+    for (const Block* const block : order) layout.blocks.emplace_back(block->data, block->bytes);
+    return layout;
+}
+
+} // namespace detail
+
+ESPALIER_BODY void write_safetensors(const TensorFile& contents, const std::string& path) {
+    const detail::SafetensorsLayout layout = detail::lay_out(contents);
     AtomicFile file(path);
-    file.write(&length, sizeof length);
-    file.write(text);
-    for (const Block* const block : order) file.write(block->data, block->bytes);
+    file.write(layout.start);
+    for (const auto& [data, bytes] : layout.blocks) file.write(data, bytes);
     file.commit();
 }
 
+ESPALIER_BODY std::uint64_t safetensors_bytes(const TensorFile& contents) {
+    const detail::SafetensorsLayout layout = detail::lay_out(contents);
+    std::uint64_t bytes = layout.start.size();
+    for (const auto& block : layout.blocks) bytes += block.second;
+    return bytes;
+}
+
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

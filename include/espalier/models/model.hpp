@@ -6,14 +6,16 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
+/// Networks for small images: plain code, with no word about pruning.
 namespace models {
 
 /// What a forward pass returns: scores [N,classes], and handles of the feature maps that it went through.
 template <class T> struct Output {
-    Var<T> logits;
-    Flow<T> flow;
+    Var<T> logits; ///< [N,classes], before softmax
+    Flow<T> flow;  ///< what feature flow regularization takes
 };
 
 /// How a residual stream passes to the next stage: every second pixel among zero channels (option A), or a 1x1
@@ -21,15 +23,23 @@ template <class T> struct Output {
 enum class Shortcut { padded, projection };
 /// The nonlinearity of LeNet.
 enum class Nonlinearity { tanh, relu };
+/// How a ResNet of four stages begins: a 3x3 convolution, or a 7x7 convolution with stride 2 and 3x3 max pooling with
+/// stride 2, which leave a quarter of the height and width of an ImageNet image.
+enum class Stem { small, imagenet };
 
 /// What the models of this folder are made from. A checkpoint keeps it beside the model's name.
 struct Options {
-    Index classes = 10;
-    Index channels = 3; ///< of the input
-    std::uint64_t seed = 0;
+    Index classes = 10;                             ///< outputs; at least 1
+    Index channels = 3;                             ///< of the input
+    std::uint64_t seed = 0;                         ///< of the initial weights
     Index size = 28;                                ///< height and width of the input; LeNet only: 28 or 32
     Nonlinearity nonlinearity = Nonlinearity::tanh; ///< LeNet only
-    Shortcut shortcut = Shortcut::padded;           ///< ResNets only
+    Shortcut shortcut = Shortcut::padded;           ///< ResNets of three stages only; those of four project
+    Stem stem = Stem::small;                        ///< ResNets of four stages only
+    std::vector<Index> widths = {16, 32, 32, 64};   ///< Cnn only: filters of each convolution
+    std::vector<Index> hidden = {};                 ///< Vgg only: units of the linear layers before the last
+    Index pooled = 1;   ///< Vgg only: height and width that the last maps are averaged to, before the linear layers
+    double dropout = 0; ///< rate, Vgg: after each hidden layer; WideResNet: between the convolutions of a block
 };
 
 /// A classifier of images: what training, pruning and checkpoints take. Copies are handles, as of any module.
@@ -41,17 +51,22 @@ public:
 
     /// The name under which `create` makes it: `resnet20`.
     const std::string& name() const { return name_; }
+    /// What it was made from.
     const Options& options() const { return options_; }
 
 protected:
+    /// For derived classes. @throws ShapeError for less than one class or channel
     Model(std::string name, const Options& options) : name_(std::move(name)), options_(options) {
         expect(options.classes >= 1 && options.channels >= 1, name_, ": expected positive classes and channels, got ",
                options.classes, " and ", options.channels);
     }
+    /// Copies are handles of the same network.
+    /// @{
     Model(const Model&) = default;
     Model(Model&&) = default;
     Model& operator=(const Model&) = default;
     Model& operator=(Model&&) = default;
+    /// @}
 
 private:
     std::string name_;

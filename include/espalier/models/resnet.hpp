@@ -2,142 +2,108 @@
 
 #include <espalier/core/compiled.hpp>
 #include <espalier/models/model.hpp>
-#include <espalier/nn/batch_norm.hpp>
-#include <espalier/nn/conv2d.hpp>
-#include <espalier/nn/join.hpp>
+#include <espalier/models/residual_stage.hpp>
 #include <espalier/nn/linear.hpp>
-#include <espalier/nn/padded_shortcut.hpp>
 #include <espalier/ops/pool.hpp>
 
+#include <map>
 #include <optional>
 #include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
 namespace models {
 
-/// Two 3x3 convolutions with batch norm, joined to the stream that went past them:
-/// y = relu(shortcut(x) + bn2(conv2(relu(bn1(conv1(x)))))).
-template <class T> class BasicBlock : public Module<T> {
-public:
-    BasicBlock(Index in, Index out, Index stride, Shortcut shortcut)
-        : conv1_(this->child("conv1", convolution(in, out, 3, stride))), bn1_(this->child("bn1", norm(out))),
-          conv2_(this->child("conv2", convolution(out, out, 3, 1))), bn2_(this->child("bn2", norm(out))),
-          join_(this->child("join", Join<T>())) {
-        if (stride == 1 && in == out) return;
-        if (shortcut == Shortcut::padded) {
-            padded_ = this->child("shortcut", PaddedShortcut<T>({.in = in, .out = out, .stride = stride}));
-        } else {
-            projection_ = this->child("projection", convolution(in, out, 1, stride));
-            projection_bn_ = this->child("projection_bn", norm(out));
-        }
-    }
+namespace detail {
 
-    struct Result {
-        Var<T> y, stream, branch; ///< stream: the shortcut of x, x itself for an identity; branch: before the join
-    };
-    Result forward(const Var<T>& x) const {
-        const Var<T> inner = bn1_.forward(conv1_.forward(x), Activation::relu);
-        const Var<T> branch = bn2_.forward(conv2_.forward(inner));
-        const Var<T> stream = padded_       ? padded_->forward(x, join_.width(branch))
-                              : projection_ ? projection_bn_->forward(projection_->forward(x))
-                                            : x;
-        return {join_.forward(stream, branch, Activation::relu), stream, branch};
-    }
-
-    static Conv2d<T> convolution(Index in, Index out, Index size, Index stride) {
-        return Conv2d<T>({.in = in,
-                          .out = out,
-                          .size = size,
-                          .stride = stride,
-                          .padding = size / 2,
-                          .bias = Bias::none,
-                          .init = Init::he()});
-    }
-    static BatchNorm<T> norm(Index channels) { return BatchNorm<T>({.channels = channels}); }
-
-private:
-    Conv2d<T> conv1_;
-    BatchNorm<T> bn1_;
-    Conv2d<T> conv2_;
-    BatchNorm<T> bn2_;
-    Join<T> join_;
-    std::optional<PaddedShortcut<T>> padded_;
-    std::optional<Conv2d<T>> projection_;
-    std::optional<BatchNorm<T>> projection_bn_;
+/// What a depth stands for: blocks of each stage, and the width of the first stage before a bottleneck widens it.
+struct ResNetLayout {
+    std::vector<Index> blocks;
+    Index width;
+    Branch branch;
+    Shortcut shortcut;
+    Stem stem;
 };
+/// @throws ShapeError for a depth that stands for nothing
+inline ResNetLayout resnet_layout(Index depth, const Options& options) {
+    const std::map<Index, std::vector<Index>> four_stages{{18, {2, 2, 2, 2}}, {34, {3, 4, 6, 3}}, {50, {3, 4, 6, 3}}};
+    if (const auto it = four_stages.find(depth); it != four_stages.end())
+        return {it->second, 64, depth < 50 ? Branch::basic : Branch::bottleneck, Shortcut::projection, options.stem};
+    expect(depth >= 8 && depth % 6 == 2, "ResNet: expected a depth of 18, 34, 50 or 6n + 2, got ", depth);
+    return {std::vector<Index>(3, (depth - 2) / 6), 16, Branch::basic, options.shortcut, Stem::small};
+}
 
-/// ResNet for small images: a 3x3 stem of 16 filters, three stages of n blocks with 16, 32 and 64 channels, the second
-/// and third at half the resolution of the one before, mean over all pixels, one linear layer. depth = 6n + 2.
+} // namespace detail
+
+/// ResNet: a convolution with batch norm, three or four stages of residual blocks, each stage twice as wide as the one
+/// before it and at half its resolution, mean over all pixels, one linear layer.
 ///
-/// Flow: a stage's maps are its blocks' outputs, in the first stage after the stem's output; the entry of a later stage
-/// is what its first block's shortcut made of the last map before it, so consecutive differences are what the blocks
-/// add. Branches are what goes into the joins. Weights are drawn by He's rule from the seed and their names.
-/// Source: He et al. 2016, section 4.2.
+/// Depth 6n + 2: three stages of n blocks for small images, 16 channels at first (section 4.2). Depths 18, 34 and 50:
+/// four stages, 64 channels at first, the last depth with bottlenecks of four times those widths (table 1); for
+/// ImageNet with `{.classes = 1000, .stem = Stem::imagenet}`, or for small images with a 3x3 stem as usual there.
+///
+/// Flow: see `ResidualStage`; an identity goes past the first block of a network but where bottlenecks widen its stage.
+/// Weights are drawn by He's rule from the seed and their names. Source: He et al. 2016.
 template <class T> class ResNet : public Model<T> {
 public:
-    /// @throws ShapeError unless depth = 6n + 2, n >= 1
+    /// @throws ShapeError unless the depth is 18, 34, 50 or 6n + 2, n >= 1
     ResNet(Index depth, const Options& options)
-        : Model<T>("resnet" + std::to_string(depth), options),
-          conv_(this->child("conv", BasicBlock<T>::convolution(options.channels, 16, 3, 1))),
-          bn_(this->child("bn", BasicBlock<T>::norm(16))) {
-        expect(depth >= 8 && depth % 6 == 2, "ResNet: expected a depth of 6n + 2, got ", depth);
-        Index in = 16;
-        for (Index s = 0; s < 3; ++s) {
-            const Index out = Index(16) << s;
-            Stage stage;
-            for (Index b = 0; b < (depth - 2) / 6; ++b) {
-                stage.append(BasicBlock<T>(in, out, s > 0 && b == 0 ? 2 : 1, options.shortcut));
-                in = out;
-            }
-            stages_.push_back(this->child("stage" + std::to_string(s + 1), stage));
-        }
-        linear_ = this->child("linear", Linear<T>({.in = in, .out = options.classes, .init = Init::he()}));
-        initialize(*this, Init::he(), options.seed);
-    }
+        : ResNet("resnet" + std::to_string(depth), detail::resnet_layout(depth, options), options) {}
 
     Output<T> forward(const Var<T>& x) override {
         Output<T> out;
         Var<T> y = bn_.forward(conv_.forward(x), Activation::relu);
-        for (const Stage& stage : stages_) {
-            FlowStage<T>& taps = out.flow.stages.emplace_back();
-            out.flow.branches.emplace_back();
-            if (out.flow.stages.size() == 1) taps.maps.push_back(y);
-            for (const BasicBlock<T>& block : stage.blocks) {
-                const auto result = block.forward(y);
-                if (taps.maps.empty()) taps.entry = result.stream;
-                y = result.y;
-                taps.maps.push_back(y);
-                out.flow.branches.back().push_back(result.branch);
-            }
-        }
+        if (stem_ == Stem::imagenet) y = max_pool2d(y, {.size = 3, .stride = 2, .padding = 1});
+        for (auto& stage : stages_) y = stage.forward(y, out.flow);
         out.logits = linear_->forward(global_avg_pool(y));
         return out;
     }
 
 private:
-    struct Stage : Module<T> {
-        void append(BasicBlock<T> block) {
-            blocks.push_back(this->child(std::to_string(blocks.size()), std::move(block)));
+    ResNet(const std::string& name, const detail::ResNetLayout& layout, const Options& options)
+        : Model<T>(name, options), stem_(layout.stem),
+          conv_(this->child("conv", stem_ == Stem::small ? convolution<T>(options.channels, layout.width, 3, 1)
+                                                         : convolution<T>(options.channels, layout.width, 7, 2))),
+          bn_(this->child("bn", BatchNorm<T>({.channels = layout.width}))) {
+        Index in = layout.width, out = layout.branch == Branch::basic ? in : 4 * in;
+        for (const Index blocks : layout.blocks) {
+            ResidualStage<ResidualBlock<T>> stage;
+            for (Index b = 0; b < blocks; ++b) {
+                const Index stride = b == 0 && !stages_.empty() ? 2 : 1;
+                stage.append(ResidualBlock<T>(in, out, stride, layout.shortcut, layout.branch));
+                in = out;
+            }
+            stages_.push_back(this->child("stage" + std::to_string(stages_.size() + 1), stage));
+            out *= 2;
         }
-        std::vector<BasicBlock<T>> blocks;
-    };
+        linear_ = this->child("linear", Linear<T>({.in = in, .out = options.classes, .init = Init::zeros()}));
+        initialize(*this, Init::he(), options.seed);
+    }
 
+    Stem stem_;
     Conv2d<T> conv_;
     BatchNorm<T> bn_;
-    std::vector<Stage> stages_;
+    std::vector<ResidualStage<ResidualBlock<T>>> stages_;
     std::optional<Linear<T>> linear_;
 };
 
 /// The depths that are usual on CIFAR: 0.27, 0.46, 0.66, 0.85 and 1.73 million parameters.
+/// @{
 template <class T> ResNet<T> resnet20(const Options& options = {}) { return {20, options}; }
 template <class T> ResNet<T> resnet32(const Options& options = {}) { return {32, options}; }
 template <class T> ResNet<T> resnet44(const Options& options = {}) { return {44, options}; }
 template <class T> ResNet<T> resnet56(const Options& options = {}) { return {56, options}; }
 template <class T> ResNet<T> resnet110(const Options& options = {}) { return {110, options}; }
+/// @}
+
+/// Those for ImageNet: 11.7, 21.8 and 25.6 million parameters for its 1000 classes.
+/// @{
+template <class T> ResNet<T> resnet18(const Options& options = {}) { return {18, options}; }
+template <class T> ResNet<T> resnet34(const Options& options = {}) { return {34, options}; }
+template <class T> ResNet<T> resnet50(const Options& options = {}) { return {50, options}; }
+/// @}
 
 } // namespace models
 
-ESPALIER_COMPILED_CLASS(models::BasicBlock);
 ESPALIER_COMPILED_CLASS(models::ResNet);
 
 } // namespace espalier::inline ESPALIER_BACKEND

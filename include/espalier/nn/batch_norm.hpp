@@ -8,14 +8,16 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// What a new batch norm looks like.
 struct BatchNormSpec {
-    Index channels;
-    double momentum = 0.1, epsilon = 1e-5;
+    Index channels;        ///< C
+    double momentum = 0.1; ///< weight of the new batch in the running statistics, in [0, 1]
+    double epsilon = 1e-5; ///< added to the variance, positive
 };
 
 /// Batch norm over all axes but the last: parameters `gamma` and `beta`, buffers `running_mean` and `running_var`, all
 /// [C]. Takes batch statistics and updates the running ones in training mode, uses the running ones in inference.
 template <class T> class BatchNorm : public Module<T> {
 public:
+    /// Scales 1, shifts 0, running mean 0, running variance 1.
     explicit BatchNorm(const BatchNormSpec& spec) : momentum(spec.momentum), epsilon(spec.epsilon) {
         expect(spec.channels >= 1, "BatchNorm: expected at least one channel, got ", spec.channels);
         gamma = this->add_parameter("gamma", Tensor<T>::ones({spec.channels}));
@@ -30,8 +32,8 @@ public:
                           {.mode = this->mode(), .momentum = momentum, .epsilon = epsilon, .activation = activation});
     }
 
-    Var<T> gamma, beta, running_mean, running_var;
-    double momentum, epsilon;
+    Var<T> gamma, beta, running_mean, running_var; ///< [C] each
+    double momentum, epsilon;                      ///< as in the specification
 };
 
 ESPALIER_COMPILED_CLASS(BatchNorm);

@@ -11,11 +11,11 @@ enum class Bias { none, learned };
 
 /// What a new convolution looks like; filters are `size` x `size`.
 struct Conv2dSpec {
-    Index in, out;
-    Index size = 3;
-    Index stride = 1, padding = 0, dilation = 1, groups = 1;
-    Bias bias = Bias::learned;
-    Init init = {};
+    Index in, out;                                           ///< channels C and filters K
+    Index size = 3;                                          ///< height and width of a filter, R = S
+    Index stride = 1, padding = 0, dilation = 1, groups = 1; ///< as of the op `conv2d`
+    Bias bias = Bias::learned;                               ///< [K], or none
+    Init init = {};                                          ///< of weight and bias
 };
 
 /// Convolution with its parameters `weight` [K,R,S,C / groups] and, if learned, `bias` [K].
@@ -24,6 +24,7 @@ struct Conv2dSpec {
 /// substreams 0 and 1 of `random`; layers of one network want different streams, see also `initialize`.
 template <class T> class Conv2d : public Module<T> {
 public:
+    /// Draws the weight from `random`. @throws ShapeError if groups do not divide the channels
     explicit Conv2d(const Conv2dSpec& spec, const Random& random = Random(0, "conv2d"))
         : options{.stride = spec.stride, .padding = spec.padding, .dilation = spec.dilation, .groups = spec.groups} {
         expect(spec.in >= 1 && spec.out >= 1 && spec.size >= 1 && spec.groups >= 1 && spec.in % spec.groups == 0 &&
@@ -44,8 +45,8 @@ public:
         return conv2d(x, weight, bias, now);
     }
 
-    Var<T> weight, bias; ///< `bias` is undefined if there is none
-    Conv2dOptions options;
+    Var<T> weight, bias;    ///< [K,R,S,C/groups] and [K]; `bias` is undefined if there is none
+    Conv2dOptions options;  ///< stride, padding, dilation and groups
     bool depthwise = false; ///< one filter a channel: groups follow the weight
 };
 

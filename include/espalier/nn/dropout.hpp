@@ -11,6 +11,7 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// the uninterrupted one would have (exact up to 2^24 calls in float). Layers of one network want different streams.
 template <class T> class Dropout : public Module<T> {
 public:
+    /// Leaves out each element with probability `rate`. @throws ShapeError unless rate is in [0, 1)
     explicit Dropout(double rate, const Random& random = Random(0, "dropout")) : rate_(rate), random_(random) {
         expect(rate >= 0 && rate < 1, "Dropout: expected a rate in [0, 1), got ", rate);
         calls_ = this->add_buffer("calls", Tensor<T>::zeros({1}));

@@ -13,7 +13,7 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// Connections of one unit of a weight: taps times channels in, and taps times filters.
 struct Fans {
-    Index in, out;
+    Index in, out; ///< terms of an output, and outputs that an input takes part in
 };
 /// Fans of a convolution's [K,R,S,C] or a linear layer's [K,C]. @throws ShapeError for fewer than two axes
 inline Fans fans(const Shape& weight) {
@@ -32,10 +32,10 @@ enum class Distribution { normal, uniform };
 /// Biases are uniform in +-bias / sqrt(fan in of their weight). The default is PyTorch's for both kinds of layer:
 /// weight and bias uniform in +-1 / sqrt(fan in).
 struct Init {
-    double gain = std::numbers::inv_sqrt3; ///< the deviation of a uniform distribution in [-1, 1]
-    Fan fan = Fan::in;
-    Distribution distribution = Distribution::uniform;
-    double bias = 1; ///< at least 0; 0 starts biases at zero
+    double gain = std::numbers::inv_sqrt3;             ///< the deviation of a uniform distribution in [-1, 1]
+    Fan fan = Fan::in;                                 ///< which of the two keeps its variance
+    Distribution distribution = Distribution::uniform; ///< of the draws
+    double bias = 1;                                   ///< at least 0; 0 starts biases at zero
 
     /// For layers before a relu: deviation sqrt(2 / fan), no bias. Source: He et al. 2015, equations 10 and 14.
     static Init he(Fan fan = Fan::in, Distribution distribution = Distribution::normal) {

@@ -16,6 +16,7 @@ public:
     /// Channels of the stream that this branch is added into.
     Index width(const Var<T>& branch) const { return state_->indexed() ? state_->constant.size() : branch.size(-1); }
 
+    /// The channel list and the constant, which surgery changes.
     const std::shared_ptr<JoinState<T>>& state() const { return state_; }
 
 private:

@@ -10,14 +10,16 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// What a new parameter-free shortcut looks like.
 struct PaddedShortcutSpec {
-    Index in, out;
-    Index stride = 1;
+    Index in, out;    ///< channels; in <= out
+    Index stride = 1; ///< pixels from one that is kept to the next
 };
 
 /// Shortcut from `in` to `out` channels without parameters: every `stride`-th pixel, (out - in) / 2 zero channels in
 /// front and the rest behind (He et al. 2016, option A). The places are the list `kept`, which surgery renumbers.
 template <class T> class PaddedShortcut : public Module<T> {
 public:
+    /// Its channel list starts as the middle `in` of `out` channels. @throws ShapeError unless 1 <= in <= out, stride
+    /// >= 1
     explicit PaddedShortcut(const PaddedShortcutSpec& spec) : stride_(spec.stride) {
         expect(spec.in >= 1 && spec.in <= spec.out && spec.stride >= 1,
                "PaddedShortcut: expected 1 <= in <= out and a stride of at least 1, got ", spec.in, ", ", spec.out,

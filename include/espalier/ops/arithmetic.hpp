@@ -113,12 +113,15 @@ template <class T> Var<T> scale(const Var<T>& x, double factor) {
                      {{"factor", factor}});
 }
 
+/// The ops above, as operators.
+/// @{
 template <class T> Var<T> operator+(const Var<T>& a, const Var<T>& b) { return add(a, b); }
 template <class T> Var<T> operator-(const Var<T>& a, const Var<T>& b) { return sub(a, b); }
 template <class T> Var<T> operator*(const Var<T>& a, const Var<T>& b) { return mul(a, b); }
 template <class T> Var<T> operator*(const Var<T>& x, double factor) { return scale(x, factor); }
 template <class T> Var<T> operator*(double factor, const Var<T>& x) { return scale(x, factor); }
 template <class T> Var<T> operator-(const Var<T>& x) { return scale(x, -1); }
+/// @}
 
 ESPALIER_COMPILED_FUNCTION(detail::add_signed);
 ESPALIER_COMPILED_FUNCTION(mul);

@@ -26,7 +26,10 @@ inline Index batch_norm_blocks(Index pixels, Index channels) {
     return (pixels + grain - 1) / grain;
 }
 
-template <class Vector> struct TwoTerms { Vector first, second; };
+/// Two sums that one pass over the pixels takes.
+template <class Vector> struct TwoTerms {
+    Vector first, second; ///< lane by lane
+};
 
 /// sums [2,C] = the two `terms(S, e, i)` added up over the pixels of each channel, in an order set by M and C alone.
 ///

@@ -7,11 +7,12 @@
 
 namespace espalier::inline ESPALIER_BACKEND {
 
+/// How `batch_norm` normalises.
 struct BatchNormOptions {
-    Mode mode = Mode::training;
-    double momentum = 0.1; ///< weight of the new batch in the running statistics, in [0, 1]
-    double epsilon = 1e-5; ///< added to the variance, positive
-    Activation activation = Activation::none;
+    Mode mode = Mode::training;               ///< whose statistics: the batch's or the running ones
+    double momentum = 0.1;                    ///< weight of the new batch in the running statistics, in [0, 1]
+    double epsilon = 1e-5;                    ///< added to the variance, positive
+    Activation activation = Activation::none; ///< applied to y, in the same pass
 };
 
 /// y = gamma * (x - mean) / sqrt(variance + epsilon) + beta for each channel, then the activation, if any.

@@ -15,16 +15,19 @@ namespace kernels {
 /// stretch of them that one tap maps into the input. Pieces are dealt to segments in order; each segment has its own
 /// partial sum, and these are added first to last, so the result does not depend on the number of threads.
 struct WeightPlan {
-    Index images = 1, height = 1, bands = 1, pieces = 0, segments = 1; ///< of a piece, of a map, in all, in all
-    Index channels = 1, chunks = 0;         ///< input channels that are copied at a time, such chunks
-    Index parts = 0;                        ///< items across, each of some chunks
-    Index rows = 0;                         ///< of input that a band reads at most
-    Index step = 1;                         ///< from one term of a run to the next
-    bool copies_x = true, copies_dy = true; ///< whether a piece is copied, or read where it is
-    std::vector<Run> runs;
+    Index images = 1, height = 1;             ///< of a piece
+    Index bands = 1;                          ///< of a map
+    Index pieces = 0, segments = 1;           ///< in all
+    Index channels = 1, chunks = 0;           ///< input channels that are copied at a time, and number of such chunks
+    Index parts = 0;                          ///< items across, each of some chunks
+    Index rows = 0;                           ///< of input that a band reads at most
+    Index step = 1;                           ///< from one term of a run to the next
+    bool copies_x = true, copies_dy = true;   ///< whether a piece of x and of dy is copied, or read where it is
+    std::vector<Run> runs;                    ///< by band and tap
     std::vector<std::size_t> ends;            ///< of band and tap: where its runs end
-    Index window = 0, panel = 0, partial = 0; ///< elements: x and dy of a piece, sum of a segment
+    Index window = 0, panel = 0, partial = 0; ///< elements: x of a piece, dy of a piece, sum of a segment
 
+    /// Elements of scratch memory in all.
     Index scratch() const { return segments * partial + threads() * (window + panel); }
 };
 

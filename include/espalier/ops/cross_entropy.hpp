@@ -6,6 +6,7 @@
 
 namespace espalier::inline ESPALIER_BACKEND {
 
+/// Options of `cross_entropy`.
 struct CrossEntropyOptions {
     double label_smoothing = 0; ///< share of the target that is spread evenly over all classes, in [0, 1]
 };

@@ -20,10 +20,15 @@ namespace kernels {
 
 /// One number for first differences, one for second differences: weights or sums.
 struct FlowPair {
-    double gradient = 0, curvature = 0;
+    double gradient = 0, curvature = 0; ///< of the first and of the second differences
 };
-template <class S> struct FlowTally { typename S::Vector gradient{}, curvature{}; };
+/// As a `FlowPair`, in vectors of S.
+template <class S> struct FlowTally {
+    typename S::Vector gradient{}, curvature{}; ///< sums, lane by lane
+};
+/// The maps of one stage, [N,E] each.
 template <class T> using FlowMaps = std::vector<View<const T, 2>>;
+/// The gradients of one stage's value, one a map and [N,E] each, or none.
 template <class T> using FlowSeeds = std::vector<View<T, 2>>; // none, or one a map
 
 /// Elements that a thread takes through the maps of a stage: long enough for the prefetcher (at 512 a third of the
@@ -85,7 +90,7 @@ FlowPair flow_step(const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, std::size
 
 /// What a step is made of; each of the 16 forms is a loop of its own.
 struct FlowForm {
-    bool absolute, features, curved, seeded;
+    bool absolute, features, curved, seeded; ///< l1 norm; maps are features; second differences count; seeds are wanted
 };
 /// `flow_step` for elements [begin, end), in chunks that are summed in double.
 template <class T>

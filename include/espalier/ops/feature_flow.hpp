@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/autograd/var.hpp>
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/elementwise.hpp>
 #include <espalier/ops/feature_flow.cpu.hpp>
 
@@ -11,31 +12,22 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// The feature maps x_0, x_1, ... of one stage of a network, all [N,H,W,C] or all [N,C], in the order of the layers.
 template <class T> struct FlowStage {
-    std::vector<Var<T>> maps;
+    std::vector<Var<T>> maps; ///< of one shape
     /// The previous stage's last map, brought to this stage's shape by the shortcut around the first block; undefined
     /// where there is none.
     Var<T> entry;
 };
 /// What a forward pass hands to feature flow regularization.
 template <class T> struct Flow {
-    std::vector<FlowStage<T>> stages;
+    std::vector<FlowStage<T>> stages; ///< in the order of the network
     std::vector<std::vector<Var<T>>> branches =
         {}; ///< F_0, F_1, ... of the residual blocks of each stage; may be empty
 };
 
-/// y = sum over stages and l of gradient * |d_l| + curvature * |d_l - d_{l-1}|, a scalar.
-///
-/// Each stage lists maps of one shape [N,...]: features x with d_l = x_{l+1} - x_l, so that the second term is
-/// |x_{l+1} - 2 x_l + x_{l-1}|, or branches F with d_l = F_l. |.| is a norm of each sample's difference, averaged over
-/// the batch. With mean reduction it is also divided by the number of elements a sample (l1, squared l2) or by its
-/// square root (l2), so that weights do not depend on it. At 0 the gradient of |.| is 0, for l1 element by element.
-/// Stages too short for a difference, and empty maps, add nothing. `options.boundary` is for the overload that takes a
-/// `Flow`. One pass over the maps makes the value and all gradients; backward only scales them.
-/// @throws ShapeError if the maps of a stage differ in shape, have no batch axis, or a weight is negative
-/// Source: the discrete gradient and curvature of Wu et al. 2021 (arXiv 2106.02914), as reconstructed from its
-/// abstract.
+namespace detail {
+
 template <class T>
-Var<T> feature_flow(const std::vector<std::vector<Var<T>>>& stages, const FeatureFlowOptions& options = {}) {
+Var<T> flow_of_maps(const std::vector<std::vector<Var<T>>>& stages, const FeatureFlowOptions& options) {
     expect(options.gradient >= 0 && options.curvature >= 0, "feature_flow: expected weights of at least 0, got ",
            options.gradient, " and ", options.curvature);
     const std::size_t fewest = options.difference == FlowDifference::features ? 2 : 1;
@@ -100,20 +92,45 @@ Var<T> feature_flow(const std::vector<std::vector<Var<T>>>& stages, const Featur
                   });
 }
 
-/// As above for what a model's forward pass hands out: its branches or its features, by `options.difference`, and at
-/// the beginning of a stage what `options.boundary` says.
-/// @throws ShapeError also if branches are asked for and the flow has none
-template <class T> Var<T> feature_flow(const Flow<T>& flow, const FeatureFlowOptions& options = {}) {
+template <class T> Var<T> flow_of_network(const Flow<T>& flow, const FeatureFlowOptions& options) {
     if (options.difference == FlowDifference::branches) {
         expect(!flow.branches.empty(), "feature_flow: expected a flow with residual branches, got none");
-        return feature_flow(flow.branches, options);
+        return flow_of_maps(flow.branches, options);
     }
     std::vector<std::vector<Var<T>>> stages;
     for (const FlowStage<T>& stage : flow.stages) {
         auto& maps = stages.emplace_back(stage.maps);
         if (options.boundary == FlowBoundary::aligned && stage.entry.defined()) maps.insert(maps.begin(), stage.entry);
     }
-    return feature_flow(stages, options);
+    return flow_of_maps(stages, options);
 }
+
+} // namespace detail
+
+/// y = sum over stages and l of gradient * |d_l| + curvature * |d_l - d_{l-1}|, a scalar.
+///
+/// Each stage lists maps of one shape [N,...]: features x with d_l = x_{l+1} - x_l, so that the second term is
+/// |x_{l+1} - 2 x_l + x_{l-1}|, or branches F with d_l = F_l. |.| is a norm of each sample's difference, averaged over
+/// the batch. With mean reduction it is also divided by the number of elements a sample (l1, squared l2) or by its
+/// square root (l2), so that weights do not depend on it. At 0 the gradient of |.| is 0, for l1 element by element.
+/// Stages too short for a difference, and empty maps, add nothing. `options.boundary` is for the overload that takes a
+/// `Flow`. One pass over the maps makes the value and all gradients; backward only scales them.
+/// @throws ShapeError if the maps of a stage differ in shape, have no batch axis, or a weight is negative
+/// Source: the discrete gradient and curvature of Wu et al. 2021 (arXiv 2106.02914), as reconstructed from its
+/// abstract.
+template <class T>
+Var<T> feature_flow(const std::vector<std::vector<Var<T>>>& stages, const FeatureFlowOptions& options = {}) {
+    return detail::flow_of_maps(stages, options);
+}
+
+/// As above for what a model's forward pass hands out: its branches or its features, by `options.difference`, and at
+/// the beginning of a stage what `options.boundary` says.
+/// @throws ShapeError also if branches are asked for and the flow has none
+template <class T> Var<T> feature_flow(const Flow<T>& flow, const FeatureFlowOptions& options = {}) {
+    return detail::flow_of_network(flow, options);
+}
+
+ESPALIER_COMPILED_FUNCTION(detail::flow_of_maps);
+ESPALIER_COMPILED_FUNCTION(detail::flow_of_network);
 
 } // namespace espalier::inline ESPALIER_BACKEND

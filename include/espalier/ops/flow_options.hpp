@@ -26,13 +26,14 @@ enum class FlowDifference {
     branches, ///< d_l = F_l, the output of a residual branch, before any activation after the sum
 };
 
+/// The weights of feature flow regularization, and the choices that its paper leaves open.
 struct FeatureFlowOptions {
-    double gradient = 1;  ///< weight of the first differences, at least 0
-    double curvature = 1; ///< weight of the second differences, at least 0
-    FlowNorm norm = FlowNorm::l1;
-    FlowReduction reduction = FlowReduction::mean;
-    FlowBoundary boundary = FlowBoundary::aligned;
-    FlowDifference difference = FlowDifference::features;
+    double gradient = 1;                                  ///< weight of the first differences, at least 0
+    double curvature = 1;                                 ///< weight of the second differences, at least 0
+    FlowNorm norm = FlowNorm::l1;                         ///< of each difference
+    FlowReduction reduction = FlowReduction::mean;        ///< over the batch and the elements
+    FlowBoundary boundary = FlowBoundary::aligned;        ///< at stage transitions
+    FlowDifference difference = FlowDifference::features; ///< maps, or outputs of branches
 };
 
 } // namespace espalier::inline ESPALIER_BACKEND

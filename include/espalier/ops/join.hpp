@@ -15,18 +15,20 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// the branch's end: branch channel j is added into stream channel `kept[j]`, and every other stream channel c gets
 /// `constant[c]`, the value that the removed filter's batch-norm shift had added at every pixel.
 template <class T> struct JoinState {
-    std::vector<Index> kept;
+    std::vector<Index> kept; ///< [J] channels of the stream, ascending
     Var<T> constant =
         parameter(Tensor<T>::zeros({0})); ///< [0], or [C] when indexed; entries of kept channels are unused
 
+    /// Whether surgery has made it an indexed join.
     bool indexed() const { return constant.size() > 0; }
 };
 
 namespace kernels {
 
 // stream, y, dy: [M,C] with M pixels; branch: [M,J]; kept: [J]; constant: [C].  One range of pixels a thread.
-inline constexpr Index join_grain = 512;
+inline constexpr Index join_grain = 512; ///< pixels
 
+/// Calls write(m, C, stream[m], addend) for each pixel m, where addend [C] is what the branch and the constant add.
 template <class T, class Write>
 void join_pixels(View<const T, 2> stream, View<const T, 2> branch, const std::vector<Index>& kept,
                  View<const T, 1> constant, const Write& write) {

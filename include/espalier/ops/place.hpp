@@ -8,7 +8,7 @@ namespace kernels {
 
 // x, dx: [N,H,W,C]; y, dy: [N,P,Q,K] with P = ceil(H / stride), Q = ceil(W / stride); kept: [C].
 // A thread takes ranges of image rows and writes each of their elements once.
-inline constexpr Index place_grain = 16;
+inline constexpr Index place_grain = 16; ///< rows
 
 /// y[n,p,q,kept[c]] = x[n,p*stride,q*stride,c], 0 in all other channels.
 template <class T> void place(Cpu, View<const T, 4> x, const std::vector<Index>& kept, Index stride, View<T, 4> y) {

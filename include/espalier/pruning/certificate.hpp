@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/pruning/cost.hpp>
 
 #include <cmath>
@@ -10,31 +11,25 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// What a cut proved of itself: the pruned network against the full one with the same channels set to zero.
 struct Certificate {
-    Index images = 0;                        ///< random images that both networks were shown
-    bool reference_path_bit_equal = false;   ///< same logits, bit for bit, on `Path::fixed_order`
-    double reference_path_max_error = 0;     ///< largest |difference| / largest |logit| on that path
-    double fast_path_max_relative_error = 0; ///< likewise on `Path::fast`
-    Index predicted_macs = 0, counted_macs = 0;
-    Index predicted_parameters = 0, counted_parameters = 0;
+    Index images = 0;                                       ///< random images that both networks were shown
+    bool reference_path_bit_equal = false;                  ///< same logits, bit for bit, on `Path::fixed_order`
+    double reference_path_max_error = 0;                    ///< largest |difference| / largest |logit| on that path
+    double fast_path_max_relative_error = 0;                ///< likewise on `Path::fast`
+    Index predicted_macs = 0, counted_macs = 0;             ///< by the plan, and from the pruned network
+    Index predicted_parameters = 0, counted_parameters = 0; ///< likewise
     std::string note; ///< what a reader should know, for instance an op that does not keep zero at zero
 
     /// The fast path regroups sums of fp32 terms; 1e-5 is some eighty roundings of the largest logit.
     static constexpr double fast_tolerance = 1e-5;
+    /// Bit-equal on the fixed-order path, within tolerance on the fast one, counts as predicted.
     bool holds() const {
         return reference_path_bit_equal && fast_path_max_relative_error <= fast_tolerance &&
                predicted_macs == counted_macs && predicted_parameters == counted_parameters;
     }
 };
 
-inline std::string to_text(const Certificate& c) {
-    return join_text("certificate (", c.holds() ? "holds" : "FAILS", "): masked and pruned network on ", c.images,
-                     " images: ", c.reference_path_bit_equal ? "bit-equal" : "NOT bit-equal",
-                     " on the fixed-order path",
-                     c.reference_path_bit_equal ? "" : join_text(" (", c.reference_path_max_error, " apart)"), ", ",
-                     c.fast_path_max_relative_error, " apart on the fast path; MACs predicted ", c.predicted_macs,
-                     ", counted ", c.counted_macs, "; parameters predicted ", c.predicted_parameters, ", counted ",
-                     c.counted_parameters, c.note.empty() ? "" : "; note: ", c.note);
-}
+/// One line, for people.
+std::string to_text(const Certificate& c);
 
 namespace pruning::detail {
 
@@ -57,3 +52,19 @@ template <class T> double relative_error(const Tensor<T>& a, const Tensor<T>& b)
 
 } // namespace pruning::detail
 } // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+namespace espalier::inline ESPALIER_BACKEND {
+
+ESPALIER_BODY std::string to_text(const Certificate& c) {
+    return join_text("certificate (", c.holds() ? "holds" : "FAILS", "): masked and pruned network on ", c.images,
+                     " images: ", c.reference_path_bit_equal ? "bit-equal" : "NOT bit-equal",
+                     " on the fixed-order path",
+                     c.reference_path_bit_equal ? "" : join_text(" (", c.reference_path_max_error, " apart)"), ", ",
+                     c.fast_path_max_relative_error, " apart on the fast path; MACs predicted ", c.predicted_macs,
+                     ", counted ", c.counted_macs, "; parameters predicted ", c.predicted_parameters, ", counted ",
+                     c.counted_parameters, c.note.empty() ? "" : "; note: ", c.note);
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND
+#endif

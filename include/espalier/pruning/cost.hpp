@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/pruning/trace.hpp>
 
 #include <functional>
@@ -16,6 +17,7 @@ struct Cost {
     friend bool operator==(const Cost&, const Cost&) = default;
 };
 
+/// `269434 parameters, 30821248 MACs, 688 filters`
 inline std::string to_text(const Cost& cost) {
     return join_text(cost.parameters, " parameters, ", cost.macs, " MACs, ", cost.filters, " filters");
 }
@@ -40,13 +42,19 @@ Cost cost(const Trace<T>& trace, const Module<T>& model, const std::function<Sha
     return total;
 }
 
+namespace detail {
+template <class T> Cost cost_of_network(const Network<T>& net, const Shape& image) {
+    return cost<T>(trace_image(net, image), net.module, [](const Var<T>& var) { return var.shape(); });
+}
+} // namespace detail
 } // namespace pruning
 
 /// Cost of a model for one image of shape [H,W,C].
 template <class M> Cost cost(M& model, const Shape& image) {
-    using T = typename M::Scalar;
-    const auto trace = pruning::trace(model, image);
-    return pruning::cost<T>(trace, model, [](const Var<T>& var) { return var.shape(); });
+    return pruning::detail::cost_of_network(pruning::detail::network(model), image);
 }
+
+ESPALIER_COMPILED_FUNCTION(pruning::cost);
+ESPALIER_COMPILED_FUNCTION(pruning::detail::cost_of_network);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -22,21 +22,22 @@ enum class Joins {
 };
 
 using espalier::to_text; // beside which this namespace has its own
+/// `coupled` or `indexed`, as plans and flags spell it.
 inline std::string to_text(Joins joins) { return joins == Joins::coupled ? "coupled" : "indexed"; }
 
 /// One entry of one axis of one parameter or buffer.
 template <class T> struct ChannelMember {
-    Var<T> variable;
-    std::string name;
-    int axis;
-    Index entry;
-    ChannelRole role;
+    Var<T> variable;  ///< parameter or buffer
+    std::string name; ///< its path from the model
+    int axis;         ///< counted from the first
+    Index entry;      ///< along the axis
+    ChannelRole role; ///< what the entry does to the channel
 };
 
 /// All that has to go when one channel goes.
 template <class T> struct Channel {
-    std::vector<ChannelMember<T>> members;
-    std::size_t id; ///< class of the union-find, for `ChannelGraph::channel`
+    std::vector<ChannelMember<T>> members; ///< the entries of all parameters and buffers
+    std::size_t id;                        ///< class of the union-find, for `ChannelGraph::channel`
 };
 
 /// Channels that live in the same axes of the same parameters, and so are ranked against each other.
@@ -46,6 +47,7 @@ template <class T> struct ChannelGroup {
     std::string blocked;              ///< why none can be cut; empty if they can
     bool is_branch = false;           ///< the end of a residual branch under `Joins::indexed`: all of it may go
 
+    /// Channels of this group.
     Index width() const { return static_cast<Index>(channels.size()); }
 };
 
@@ -56,6 +58,7 @@ template <class T> struct ChannelGroup {
 /// removes.
 template <class T> class ChannelGraph {
 public:
+    /// Reads the rules of all nodes and unites what they name.
     explicit ChannelGraph(Trace<T> trace, Joins joins = Joins::coupled) : trace_(std::move(trace)), joins_(joins) {
         for (const auto& node : trace_.nodes) read_links(*node);
         block(trace_.input.get(), -1, "input");
@@ -64,8 +67,12 @@ public:
         collect_groups();
     }
 
+    /// What it was made from.
+    /// @{
     const Trace<T>& trace() const { return trace_; }
     Joins joins() const { return joins_; }
+    /// @}
+    /// All groups, in the order of the graph, blocked ones included.
     const std::vector<ChannelGroup<T>>& groups() const { return groups_; }
 
     /// Class of an entry of a node's axis (negative axes count from the last).

@@ -1,11 +1,11 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
+#include <espalier/core/steady_clock.hpp>
 #include <espalier/pruning/trace.hpp>
 #include <espalier/tensor/random.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <string>
 #include <vector>
 
@@ -13,15 +13,16 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// Measured milliseconds of one forward pass in inference mode.
 struct Latency {
-    double median = 0, lowest = 0, highest = 0;
-    Index rounds = 0;
+    double median = 0, lowest = 0, highest = 0; ///< of all rounds
+    Index rounds = 0;                           ///< measured ones
 };
 
 /// Whether `after` is faster than `before` beyond doubt: every round of it beats every round of the other.
 inline bool clearly_faster(const Latency& before, const Latency& after) { return after.highest < before.lowest; }
 
+/// How `measure_latency` measures.
 struct LatencyOptions {
-    Index batch = 1;
+    Index batch = 1;      ///< images a pass
     Index rounds = 11;    ///< measured ones; one more warms up
     double seconds = 0.5; ///< stop early after this long, but not before three rounds
 };
@@ -36,14 +37,13 @@ template <class T> Latency time_forward(const Network<T>& net, const Shape& imag
     const NoGrad no_grad;
     const ModeScope<T> mode(net.module, Mode::inference);
     std::vector<double> times;
-    using Clock = std::chrono::steady_clock;
-    const auto begin = Clock::now();
+    const double begin = steady_seconds();
     for (Index round = 0; round <= options.rounds; ++round) {
-        const auto start = Clock::now();
+        const double start = steady_seconds();
         const Var<T> y = net.forward(x);
-        const auto stop = Clock::now();
-        if (round > 0) times.push_back(std::chrono::duration<double, std::milli>(stop - start).count());
-        if (times.size() >= 3 && std::chrono::duration<double>(stop - begin).count() > options.seconds) break;
+        const double stop = steady_seconds();
+        if (round > 0) times.push_back(1e3 * (stop - start));
+        if (times.size() >= 3 && stop - begin > options.seconds) break;
     }
     std::sort(times.begin(), times.end());
     return {times[times.size() / 2], times.front(), times.back(), static_cast<Index>(times.size())};

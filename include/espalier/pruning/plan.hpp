@@ -15,24 +15,27 @@ namespace pruning {
 
 /// What a plan says of one channel group.
 struct PlannedGroup {
-    std::string name;
-    Index width = 0;
+    std::string name;           ///< as of the channel group
+    Index width = 0;            ///< channels before the cut
     std::vector<Index> kept;    ///< channels that stay, ascending
     std::vector<double> scores; ///< of each channel, as ranked; empty if the group is blocked
     std::string note;           ///< why nothing was cut, or less than the ranking asked for; empty if neither
     bool blocked = false;       ///< can't be cut at all: `note` says why
 
+    /// Channels that go.
     Index cut() const { return width - static_cast<Index>(kept.size()); }
 };
 
 /// Which channels of which groups go: made by `plan`, printed, saved, edited, and carried out by `apply`.
 struct Plan {
-    std::string criterion;
-    Joins joins = Joins::coupled;
-    Shape image; ///< [H,W,C] that the network was traced with
-    std::vector<PlannedGroup> groups;
-    Cost before, after; ///< `after` is a prediction; the certificate counts again
+    std::string criterion;            ///< name of what ranked
+    Joins joins = Joins::coupled;     ///< how residual joins couple
+    Shape image;                      ///< [H,W,C] that the network was traced with
+    std::vector<PlannedGroup> groups; ///< all groups of the graph, in its order
+    Cost before, after;               ///< `after` is a prediction; the certificate counts again
 
+    /// The entry of one group. @throws StateError if there is none of that name
+    /// @{
     const PlannedGroup& group(const std::string& name) const {
         for (const PlannedGroup& g : groups)
             if (g.name == name) return g;
@@ -41,6 +44,8 @@ struct Plan {
     PlannedGroup& group(const std::string& name) {
         return const_cast<PlannedGroup&>(static_cast<const Plan&>(*this).group(name));
     }
+    /// @}
+    /// Channels that go, over all groups.
     Index channels_cut() const {
         Index n = 0;
         for (const PlannedGroup& g : groups) n += g.cut();
@@ -49,33 +54,7 @@ struct Plan {
 };
 
 /// A table: each group, its width, what stays, and why no more goes.
-inline std::string to_text(const Plan& plan) {
-    std::size_t longest = 5;
-    for (const PlannedGroup& g : plan.groups) longest = std::max(longest, g.name.size());
-    const auto left = [](std::string text, std::size_t width) {
-        return text.append(width - std::min(width, text.size()), ' ');
-    };
-    const auto right = [](const std::string& text) {
-        return std::string(text.size() < 7 ? 7 - text.size() : 0, ' ') + text;
-    };
-    const auto percent = [](Index part, Index whole) {
-        return join_text(
-            std::round(1000 * static_cast<double>(part) / static_cast<double>(std::max<Index>(1, whole))) / 10, " %");
-    };
-    std::string text = left("group", longest) + right("width") + right("keeps") + right("cut") + "  note\n";
-    for (const PlannedGroup& g : plan.groups)
-        text += left(g.name, longest) + right(to_text(g.width)) + right(to_text(g.kept.size())) +
-                right(percent(g.cut(), g.width)) + (g.note.empty() ? "" : "  " + g.note) + "\n";
-    Index channels = 0;
-    for (const PlannedGroup& g : plan.groups) channels += g.width;
-    text += join_text("criterion ", plan.criterion, ", joins ", plan.joins,
-                      "; removed: ", percent(plan.channels_cut(), channels), " of the channels, ",
-                      percent(plan.before.parameters - plan.after.parameters, plan.before.parameters),
-                      " of the parameters, ", percent(plan.before.macs - plan.after.macs, plan.before.macs),
-                      " of the MACs (", plan.before.macs, " to ", plan.after.macs, "), ",
-                      percent(plan.before.filters - plan.after.filters, plan.before.filters), " of the filters\n");
-    return text;
-}
+std::string to_text(const Plan& plan);
 
 namespace detail {
 
@@ -225,3 +204,39 @@ template <class T> Removal<T> removal(const Plan& plan, const ChannelGraph<T>& g
 ESPALIER_COMPILED_FUNCTION(pruning::detail::removal);
 
 } // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+namespace espalier::inline ESPALIER_BACKEND {
+namespace pruning {
+
+ESPALIER_BODY std::string to_text(const Plan& plan) {
+    std::size_t longest = 5;
+    for (const PlannedGroup& g : plan.groups) longest = std::max(longest, g.name.size());
+    const auto left = [](std::string text, std::size_t width) {
+        return text.append(width - std::min(width, text.size()), ' ');
+    };
+    const auto right = [](const std::string& text) {
+        return std::string(text.size() < 7 ? 7 - text.size() : 0, ' ') + text;
+    };
+    const auto percent = [](Index part, Index whole) {
+        return join_text(
+            std::round(1000 * static_cast<double>(part) / static_cast<double>(std::max<Index>(1, whole))) / 10, " %");
+    };
+    std::string text = left("group", longest) + right("width") + right("keeps") + right("cut") + "  note\n";
+    for (const PlannedGroup& g : plan.groups)
+        text += left(g.name, longest) + right(to_text(g.width)) + right(to_text(g.kept.size())) +
+                right(percent(g.cut(), g.width)) + (g.note.empty() ? "" : "  " + g.note) + "\n";
+    Index channels = 0;
+    for (const PlannedGroup& g : plan.groups) channels += g.width;
+    text += join_text("criterion ", plan.criterion, ", joins ", plan.joins,
+                      "; removed: ", percent(plan.channels_cut(), channels), " of the channels, ",
+                      percent(plan.before.parameters - plan.after.parameters, plan.before.parameters),
+                      " of the parameters, ", percent(plan.before.macs - plan.after.macs, plan.before.macs),
+                      " of the MACs (", plan.before.macs, " to ", plan.after.macs, "), ",
+                      percent(plan.before.filters - plan.after.filters, plan.before.filters), " of the filters\n");
+    return text;
+}
+
+} // namespace pruning
+} // namespace espalier::inline ESPALIER_BACKEND
+#endif

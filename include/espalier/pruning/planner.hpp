@@ -22,14 +22,14 @@ enum class Normalization {
 
 /// What to cut. Exactly one target is set; every `keep_...` is a share in [0, 1] of what the network has now.
 template <class T> struct PlanOptions {
-    Criterion<T> criterion = FilterNorm{};
-    std::optional<double> keep_channels = {};   ///< of all channels that may be cut
-    std::optional<double> keep_parameters = {}; ///< of the network's parameters
-    std::optional<double> keep_macs = {};       ///< of the network's multiply-adds
-    std::optional<double> threshold = {};       ///< cut every channel whose (normalized) score is below
-    Ranking ranking = Ranking::global;
-    Normalization normalization = Normalization::mean;
-    Joins joins = Joins::coupled;
+    Criterion<T> criterion = FilterNorm{};             ///< what a channel is worth
+    std::optional<double> keep_channels = {};          ///< of all channels that may be cut
+    std::optional<double> keep_parameters = {};        ///< of the network's parameters
+    std::optional<double> keep_macs = {};              ///< of the network's multiply-adds
+    std::optional<double> threshold = {};              ///< cut every channel whose (normalized) score is below
+    Ranking ranking = Ranking::global;                 ///< who competes with whom
+    Normalization normalization = Normalization::mean; ///< of the scores of each group
+    Joins joins = Joins::coupled;                      ///< how residual joins couple channels
     Index minimum_width = 1;  ///< channels that every group keeps; ends of indexed branches may lose all
     double maximum_ratio = 1; ///< largest share of a group that may go, in [0, 1]
     Index round_to = 1;       ///< widths are rounded up to a multiple, never beyond what is there and never to 0

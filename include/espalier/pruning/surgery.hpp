@@ -14,8 +14,8 @@ namespace pruning {
 
 /// What `apply` did.
 template <class T> struct Surgery {
-    std::vector<Cut<T>> cuts; ///< each slice of each parameter, for optimizers and lineage
-    Certificate certificate;
+    std::vector<Cut<T>> cuts; ///< each slice of each variable, for optimizers, averages and lineage
+    Certificate certificate;  ///< of masked and pruned network
 };
 
 namespace detail {
@@ -92,7 +92,7 @@ std::vector<Cut<T>> cut(const Module<T>& model, const ChannelGraph<T>& graph, co
 
     std::vector<std::pair<Var<T>, Tensor<T>>> sliced;
     std::vector<Cut<T>> cuts;
-    const auto slice = [&](const std::vector<NamedVar<T>>& list, bool trained) {
+    for (const auto& list : {model.parameters(), model.buffers()})
         for (const auto& [name, var] : list) {
             if (constants.count(var.node().get())) continue;
             Tensor<T> value = var.value();
@@ -100,13 +100,10 @@ std::vector<Cut<T>> cut(const Module<T>& model, const ChannelGraph<T>& graph, co
                 std::vector<Index> kept = removal.kept(var, axis);
                 if (static_cast<Index>(kept.size()) == var.size(axis)) continue;
                 value = take(value, axis, kept);
-                if (trained) cuts.push_back({name, var, axis, var.size(axis), std::move(kept)});
+                cuts.push_back({name, var, axis, var.size(axis), std::move(kept)});
             }
             if (value.shape() != var.shape()) sliced.emplace_back(var, value);
         }
-    };
-    slice(model.parameters(), true);
-    slice(model.buffers(), false);
 
     for (auto& [var, value] : sliced) var.set_value(value);
     for (const NewPlacement<T>& j : joins) {

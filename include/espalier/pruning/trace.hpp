@@ -10,12 +10,13 @@
 #include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
+/// From a recorded forward pass to a smaller network: groups, scores, plan, surgery, certificate.
 namespace pruning {
 
 /// One recorded forward pass: what groups, cost and criteria are read off.
 template <class T> struct Trace {
-    std::vector<std::shared_ptr<Node<T>>> nodes; ///< inputs before users; the last made the logits
-    std::shared_ptr<Node<T>> input;
+    std::vector<std::shared_ptr<Node<T>>> nodes;               ///< inputs before users; the last made the logits
+    std::shared_ptr<Node<T>> input;                            ///< the images
     Var<T> output;                                             ///< logits [N,K]
     std::unordered_map<const Node<T>*, NamedVar<T>> variables; ///< parameters and buffers of the model
 };
@@ -88,5 +89,6 @@ template <class M> Trace<typename M::Scalar> trace(M& model, const Shape& image)
 } // namespace pruning
 
 ESPALIER_COMPILED_FUNCTION(pruning::detail::trace_batch);
+ESPALIER_COMPILED_FUNCTION(pruning::detail::trace_image);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -38,6 +38,7 @@ public:
         return feature_flow(flow, now);
     }
 
+    /// The weights at full strength, and the choices.
     const FeatureFlowOptions& options() const { return options_; }
 
 private:

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -15,6 +16,7 @@ namespace espalier::inline ESPALIER_BACKEND {
 struct FilterNorms {
     std::string name;          ///< of the layer's weight
     std::vector<double> norms; ///< one a filter
+    bool ends_branch = false;  ///< what the layer makes goes into a residual join
 };
 
 namespace detail {
@@ -38,7 +40,8 @@ template <class T> std::vector<double> squared_slices(const Tensor<T>& w, int ax
 
 } // namespace detail
 
-/// Filter norms of every layer of `model` whose result goes straight into a batch norm, in the order of the graph.
+/// Filter norms of every layer of `model` whose result goes straight into a batch norm, in the order of the graph; and
+/// of layers that end a residual branch without batch norm, where there is nothing to fold in.
 ///
 /// The graph is the one that made `output`, for instance the logits of a training step; it says what feeds what, so no
 /// naming is assumed. Weights and running variances are those of now. Filter norms say nothing before batch norm is
@@ -58,21 +61,28 @@ std::vector<FilterNorms> filter_norms(const Module<T>& model, const Var<T>& outp
         return it == variables.end() ? nullptr : &it->second;
     };
 
+    const auto nodes = topological_order(output.node());
+    std::unordered_set<const Node<T>*> ends; // of branches
+    for (const auto& node : nodes)
+        for (const ChannelLink& link : node->rule.links())
+            if (link.joined) ends.insert(node->inputs[static_cast<std::size_t>(link.operand)].get());
+
     std::vector<FilterNorms> layers;
-    for (const auto& node : topological_order(output.node())) {
+    for (const auto& node : nodes) {
         const NamedVar<T>* const scale = variable(*node, detail::find_role(node->rule, ChannelRole::scales));
         const NamedVar<T>* const variance = variable(*node, detail::find_role(node->rule, ChannelRole::variance));
-        if (!scale || !variance) continue;
-        const Node<T>& layer = *node->inputs[0];
+        const bool folds = scale && variance, ends_branch = ends.count(node.get()) > 0;
+        if (node->is_leaf() || (!folds && !ends_branch)) continue;
+        const Node<T>& layer = folds ? *node->inputs[0] : *node;
         const ChannelLink* const makes = detail::find_role(layer.rule, ChannelRole::makes);
         const NamedVar<T>* const weight = variable(layer, makes);
         if (!weight) continue;
-        FilterNorms& norms =
-            layers.emplace_back(FilterNorms{weight->name, detail::squared_slices(weight->var.value(), makes->axis)});
+        FilterNorms& norms = layers.emplace_back(
+            FilterNorms{weight->name, detail::squared_slices(weight->var.value(), makes->axis), ends_branch});
         for (std::size_t k = 0; k < norms.norms.size(); ++k) {
-            const double gamma = static_cast<double>(scale->var.value().data()[k]);
-            const double v = static_cast<double>(variance->var.value().data()[k]);
-            norms.norms[k] = std::abs(gamma) * std::sqrt(norms.norms[k] / (v + epsilon));
+            const double gamma = folds ? static_cast<double>(scale->var.value().data()[k]) : 1;
+            const double v = folds ? static_cast<double>(variance->var.value().data()[k]) + epsilon : 1;
+            norms.norms[k] = std::abs(gamma) * std::sqrt(norms.norms[k] / v);
         }
     }
     return layers;

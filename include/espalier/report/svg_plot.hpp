@@ -1,36 +1,36 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/core/error.hpp>
 
-#include <algorithm>
 #include <cmath>
-#include <limits>
 #include <string>
 #include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
 namespace report {
 
+/// One line, or one colour of bars, of a plot.
 struct Series {
-    std::string name; ///< in the legend; empty: not listed
-    std::vector<double> x, y;
+    std::string name;         ///< in the legend; empty: not listed
+    std::vector<double> x, y; ///< points in order, as many y as x
 };
+/// How series are drawn.
 enum class Mark { line, bar };
+/// What stands around the series.
 struct PlotOptions {
-    std::string title = {}, x_label = {}, y_label = {};
-    Mark mark = Mark::line;
-    std::vector<std::string> categories = {}; ///< names of x = 0, 1, 2, ... for bars
-    int width = 640, height = 400;            ///< pixels
+    std::string title = {}, x_label = {}, y_label = {}; ///< texts; empty ones take no room
+    Mark mark = Mark::line;                             ///< of all series
+    std::vector<std::string> categories = {};           ///< names of x = 0, 1, 2, ... for bars
+    int width = 640, height = 400;                      ///< in pixels
 };
 
 namespace detail {
+/// A text with its & < > " as entities.
+std::string escape_xml(const std::string& text);
+} // namespace detail
 
-inline std::string escape_xml(const std::string& text) {
-    std::string safe;
-    for (const char c : text)
-        safe += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '"' ? "&quot;" : std::string(1, c);
-    return safe;
-}
+namespace detail {
 
 /// An axis that maps [low, high], widened to whole ticks at 1, 2 or 5 times a power of ten, to pixels.
 struct Axis {
@@ -52,6 +52,31 @@ struct Axis {
     double tick(int i) const { return std::round((low + i * step) / step * 1000) / 1000 * step; }
 };
 
+} // namespace detail
+
+/// Lines or bars with axes, ticks and a legend, as the text of an SVG image. Points that are not finite leave a gap.
+/// @throws ShapeError if a series has not as many x as y
+std::string svg_plot(const std::vector<Series>& series, const PlotOptions& options = {});
+
+} // namespace report
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <algorithm>
+#include <limits>
+
+namespace espalier::inline ESPALIER_BACKEND {
+namespace report {
+
+namespace detail {
+
+ESPALIER_BODY std::string escape_xml(const std::string& text) {
+    std::string safe;
+    for (const char c : text)
+        safe += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '"' ? "&quot;" : std::string(1, c);
+    return safe;
+}
+
 /// Pixels to a tenth.
 inline std::string px(double value) { return to_text(std::round(value * 10) / 10); }
 
@@ -62,9 +87,7 @@ inline std::string svg_text(double x, double y, const char* anchor, const std::s
 
 } // namespace detail
 
-/// Lines or bars with axes, ticks and a legend, as the text of an SVG image. Points that are not finite leave a gap.
-/// @throws ShapeError if a series has not as many x as y
-inline std::string svg_plot(const std::vector<Series>& series, const PlotOptions& options = {}) {
+ESPALIER_BODY std::string svg_plot(const std::vector<Series>& series, const PlotOptions& options) {
     // Colours that colour-blind people can tell apart (Okabe and Ito 2008).
     static constexpr const char* colours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
                                               "#e69f00", "#56b4e9", "#000000"};
@@ -149,3 +172,4 @@ inline std::string svg_plot(const std::vector<Series>& series, const PlotOptions
 
 } // namespace report
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

@@ -7,6 +7,7 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// Where a tensor lives.
 enum class Device { cpu };
 
+/// `cpu`
 inline std::string to_text(Device) { return "cpu"; }
 
 /// Executor of CPU kernels: the first argument of every kernel, so that a device is an overload.
@@ -34,6 +35,7 @@ inline Path current_path() { return detail::thread_path(); }
 /// Selects a path for this thread until the end of the scope.
 class PathScope {
 public:
+    /// Takes this path from here on.
     explicit PathScope(Path path) : previous_(current_path()) { detail::thread_path() = path; }
     ~PathScope() { detail::thread_path() = previous_; }
     PathScope(const PathScope&) = delete;

@@ -14,6 +14,7 @@
 
 namespace espalier::inline ESPALIER_BACKEND {
 
+/// Row-major, as tensors are.
 template <class T> using EigenMatrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 /// A tensor [..., C] as an Eigen matrix [M, C] over the same memory; a vector [C] is one row, a scalar 1 x 1.
@@ -21,6 +22,7 @@ template <class T> Eigen::Map<EigenMatrix<T>> map(Tensor<T>& x) {
     const Index columns = x.rank() == 0 ? 1 : x.size(-1);
     return {x.mutable_data(), columns == 0 ? 0 : x.size() / columns, columns};
 }
+/// As above, to read.
 template <class T> Eigen::Map<const EigenMatrix<T>> map(const Tensor<T>& x) {
     const Index columns = x.rank() == 0 ? 1 : x.size(-1);
     return {x.data(), columns == 0 ? 0 : x.size() / columns, columns};

@@ -1,14 +1,9 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/tensor/device.hpp>
 
-#include <algorithm>
 #include <cstddef>
-#include <cstdlib>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -19,92 +14,38 @@ namespace espalier::inline ESPALIER_BACKEND {
 class MemoryPool {
 public:
     /// The pool of this process. It outlives every tensor, static ones included, so it is never destroyed.
-    static MemoryPool& instance() {
-        static MemoryPool* const pool = new MemoryPool;
-        return *pool;
-    }
+    static MemoryPool& instance();
 
     /// A block of at least `bytes` bytes, uninitialised. @throws Error when the system has no memory left
-    void* take(std::size_t bytes) {
-        const std::size_t size = rounded(bytes);
-        {
-            const std::lock_guard lock(mutex_);
-            in_use_ += size;
-            peak_ = std::max(peak_, in_use_);
-            if (auto it = free_.find(size); it != free_.end() && !it->second.empty()) {
-                void* const block = it->second.back();
-                it->second.pop_back();
-                cached_ -= size;
-                return block;
-            }
-        }
-        if (void* const block = std::aligned_alloc(alignment, size)) return block;
-        release_cached();
-        if (void* const block = std::aligned_alloc(alignment, size)) return block;
-        const std::lock_guard lock(mutex_);
-        in_use_ -= size;
-        throw Error(
-            join_text("MemoryPool: expected room for ", size, " bytes, got none with ", in_use_, " bytes in use"));
-    }
+    void* take(std::size_t bytes);
     /// Returns a block that `take(bytes)` gave.
-    void give_back(void* block, std::size_t bytes) noexcept {
-        const std::size_t size = rounded(bytes);
-        const std::lock_guard lock(mutex_);
-        in_use_ -= size;
-        try {
-            free_[size].push_back(block);
-            cached_ += size;
-        } catch (...) {
-            std::free(block);
-        }
-    }
+    void give_back(void* block, std::size_t bytes) noexcept;
     /// Hands all unused blocks back to the system.
-    void release_cached() {
-        const std::lock_guard lock(mutex_);
-        for (auto& [size, blocks] : free_)
-            for (void* const block : blocks) std::free(block);
-        free_.clear();
-        cached_ = 0;
-    }
+    void release_cached();
 
     /// Bytes that live tensors hold, after rounding.
-    std::size_t bytes_in_use() const {
-        const std::lock_guard lock(mutex_);
-        return in_use_;
-    }
+    std::size_t bytes_in_use() const;
     /// Largest `bytes_in_use()` since the start or the last `reset_peak()`.
-    std::size_t peak_bytes() const {
-        const std::lock_guard lock(mutex_);
-        return peak_;
-    }
-    void reset_peak() {
-        const std::lock_guard lock(mutex_);
-        peak_ = in_use_;
-    }
+    std::size_t peak_bytes() const;
+    /// Makes what is in use now the largest.
+    void reset_peak();
     /// Bytes kept for reuse.
-    std::size_t bytes_cached() const {
-        const std::lock_guard lock(mutex_);
-        return cached_;
-    }
+    std::size_t bytes_cached() const;
 
-    static constexpr std::size_t alignment = 64;
+    static constexpr std::size_t alignment = 64; ///< bytes: of a cache line, and of the widest vector
 
 private:
-    // Sizes are rounded to eighths of a power of two: at most an eighth is lost, and nearby sizes share blocks.
-    static std::size_t rounded(std::size_t bytes) {
-        std::size_t step = alignment;
-        while (step * 16 <= bytes) step *= 2;
-        return std::max(alignment, (bytes + step - 1) / step * step);
-    }
+    static std::size_t rounded(std::size_t bytes);
 
-    mutable std::mutex mutex_;
-    std::map<std::size_t, std::vector<void*>> free_;
-    std::size_t in_use_ = 0, peak_ = 0, cached_ = 0;
+    struct State; // below: its containers are for this file alone
+    MemoryPool();
+    State& state_;
 };
 
 /// Memory of one or more tensors of T that share it.
 template <class T> class Storage {
 public:
+    /// Takes memory for `count` elements from the pool; it is not initialised.
     explicit Storage(Index count)
         : bytes_(static_cast<std::size_t>(count) * sizeof(T)),
           data_(static_cast<T*>(MemoryPool::instance().take(bytes_))) {}
@@ -112,6 +53,7 @@ public:
     Storage(const Storage&) = delete;
     Storage& operator=(const Storage&) = delete;
 
+    /// The first element; null for none.
     T* data() const { return data_; }
 
 private:
@@ -120,3 +62,97 @@ private:
 };
 
 } // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <vector>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+struct MemoryPool::State {
+    std::mutex mutex;
+    std::map<std::size_t, std::vector<void*>> free;
+    std::size_t in_use = 0, peak = 0, cached = 0;
+};
+
+ESPALIER_BODY MemoryPool::MemoryPool() : state_(*new State) {}
+
+ESPALIER_BODY MemoryPool& MemoryPool::instance() {
+    static MemoryPool* const pool = new MemoryPool;
+    return *pool;
+}
+
+ESPALIER_BODY void* MemoryPool::take(std::size_t bytes) {
+    const std::size_t size = rounded(bytes);
+    {
+        const std::lock_guard lock(state_.mutex);
+        state_.in_use += size;
+        state_.peak = std::max(state_.peak, state_.in_use);
+        if (auto it = state_.free.find(size); it != state_.free.end() && !it->second.empty()) {
+            void* const block = it->second.back();
+            it->second.pop_back();
+            state_.cached -= size;
+            return block;
+        }
+    }
+    if (void* const block = std::aligned_alloc(alignment, size)) return block;
+    release_cached();
+    if (void* const block = std::aligned_alloc(alignment, size)) return block;
+    const std::lock_guard lock(state_.mutex);
+    state_.in_use -= size;
+    throw Error(
+        join_text("MemoryPool: expected room for ", size, " bytes, got none with ", state_.in_use, " bytes in use"));
+}
+
+ESPALIER_BODY void MemoryPool::give_back(void* block, std::size_t bytes) noexcept {
+    const std::size_t size = rounded(bytes);
+    const std::lock_guard lock(state_.mutex);
+    state_.in_use -= size;
+    try {
+        state_.free[size].push_back(block);
+        state_.cached += size;
+    } catch (...) {
+        std::free(block);
+    }
+}
+
+ESPALIER_BODY void MemoryPool::release_cached() {
+    const std::lock_guard lock(state_.mutex);
+    for (auto& [size, blocks] : state_.free)
+        for (void* const block : blocks) std::free(block);
+    state_.free.clear();
+    state_.cached = 0;
+}
+
+ESPALIER_BODY std::size_t MemoryPool::bytes_in_use() const {
+    const std::lock_guard lock(state_.mutex);
+    return state_.in_use;
+}
+
+ESPALIER_BODY std::size_t MemoryPool::peak_bytes() const {
+    const std::lock_guard lock(state_.mutex);
+    return state_.peak;
+}
+
+ESPALIER_BODY void MemoryPool::reset_peak() {
+    const std::lock_guard lock(state_.mutex);
+    state_.peak = state_.in_use;
+}
+
+ESPALIER_BODY std::size_t MemoryPool::bytes_cached() const {
+    const std::lock_guard lock(state_.mutex);
+    return state_.cached;
+}
+
+// Sizes are rounded to eighths of a power of two: at most an eighth is lost, and nearby sizes share blocks.
+ESPALIER_BODY std::size_t MemoryPool::rounded(std::size_t bytes) {
+    std::size_t step = alignment;
+    while (step * 16 <= bytes) step *= 2;
+    return std::max(alignment, (bytes + step - 1) / step * step);
+}
+
+} // namespace espalier::inline ESPALIER_BACKEND
+#endif

@@ -15,6 +15,7 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// memory. A default-constructed tensor is undefined: it has no memory, and `defined()` is false.
 template <class T> class Tensor {
 public:
+    /// An undefined tensor: no memory, no shape.
     Tensor() = default;
     /// Elements are not initialised.
     explicit Tensor(const Shape& shape, Device device = Device::cpu) : shape_(shape), device_(device) {
@@ -23,13 +24,18 @@ public:
         data_ = storage_->data();
     }
 
+    /// Every element `value`.
     static Tensor full(const Shape& shape, T value, Device device = Device::cpu) {
         Tensor t(shape, device);
         t.fill(value);
         return t;
     }
+    /// As `full`.
+    /// @{
     static Tensor zeros(const Shape& shape, Device device = Device::cpu) { return full(shape, T(0), device); }
     static Tensor ones(const Shape& shape, Device device = Device::cpu) { return full(shape, T(1), device); }
+    /// @}
+    /// Rank 0, one element.
     static Tensor scalar(T value, Device device = Device::cpu) { return full({}, value, device); }
     /// Copies `values`, row-major. @throws ShapeError if their number is not the shape's size
     static Tensor from(const Shape& shape, const std::vector<T>& values) {
@@ -40,9 +46,13 @@ public:
         return t;
     }
 
+    /// Whether it has memory, be it for no element.
     bool defined() const { return storage_ != nullptr; }
+    /// Extents, and how many there are.
+    /// @{
     const Shape& shape() const { return shape_; }
     int rank() const { return shape_.rank(); }
+    /// @}
     /// Number of elements.
     Index size() const { return shape_.size(); }
     /// Extent of one axis; a negative one counts from the last. @throws ShapeError if there is no such axis
@@ -50,12 +60,20 @@ public:
         expect(axis >= -rank() && axis < rank(), "Tensor::size: expected an axis below ", rank(), ", got ", axis);
         return shape_[axis];
     }
+    /// Where its memory is.
     Device device() const { return device_; }
 
+    /// The elements, row-major without gaps. Changing them changes every tensor that shares the memory.
+    /// @{
     const T* data() const { return data_; }
     T* mutable_data() { return data_; }
+    /// @}
+    /// The elements in memory order, for range-based loops.
+    /// @{
     const T* begin() const { return data_; }
     const T* end() const { return data_ + size(); }
+    /// @}
+    /// A copy of the elements, in memory order.
     std::vector<T> to_vector() const { return {begin(), end()}; }
 
     /// The only element. @throws ShapeError if there is not exactly one
@@ -65,9 +83,12 @@ public:
     }
     /// Element at the given indices. @throws ShapeError if they do not fit the shape
     template <class... I> T at(I... indices) const { return data_[offset(indices...)]; }
+    /// Changes one element. @throws ShapeError unless there is one index an axis, each within its extent
     template <class... I> void set(T value, I... indices) { data_[offset(indices...)] = value; }
 
+    /// Makes every element `value`.
     void fill(T value) { std::fill_n(data_, size(), value); }
+    /// The same elements in memory of their own.
     Tensor clone() const {
         Tensor copy(shape_, device_);
         std::copy_n(data_, size(), copy.data_);
@@ -105,6 +126,7 @@ public:
     /// Whether both tensors see the same memory.
     bool shares_memory(const Tensor& other) const { return storage_ == other.storage_; }
 
+    /// On that device; the same handle if it is there already.
     Tensor to(Device) const { return *this; } // the CPU is the only device of this build
 
     /// All elements converted to another scalar type.
@@ -135,6 +157,7 @@ private:
 
 /// Uninitialised, with the shape and device of `x`.
 template <class T> Tensor<T> empty_like(const Tensor<T>& x) { return Tensor<T>(x.shape(), x.device()); }
+/// x's shape and device, all elements zero.
 template <class T> Tensor<T> zeros_like(const Tensor<T>& x) { return Tensor<T>::zeros(x.shape(), x.device()); }
 
 namespace detail {
@@ -150,18 +173,21 @@ template <int R> std::array<Index, R> extents(const Shape& shape) {
 template <int R, class T> View<const T, R> view(const Tensor<T>& x) {
     return {x.data(), detail::extents<R>(x.shape())};
 }
+/// As `view`, to be written.
 template <int R, class T> View<T, R> mutable_view(Tensor<T>& x) {
     return {x.mutable_data(), detail::extents<R>(x.shape())};
 }
 
 /// All elements as one row of x.size().
 template <class T> View<const T, 1> flat(const Tensor<T>& x) { return {x.data(), {x.size()}}; }
+/// As `flat`, to be written.
 template <class T> View<T, 1> mutable_flat(Tensor<T>& x) { return {x.mutable_data(), {x.size()}}; }
 
 /// [..., C] as [M, C]: a feature map as a matrix of pixels by channels.
 template <class T> View<const T, 2> pixels(const Tensor<T>& x) {
     return {x.data(), {x.shape().product(0, x.rank() - 1), x.size(-1)}};
 }
+/// As `pixels`, to be written.
 template <class T> View<T, 2> mutable_pixels(Tensor<T>& x) {
     return {x.mutable_data(), {x.shape().product(0, x.rank() - 1), x.size(-1)}};
 }

@@ -10,6 +10,7 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// R extents and strides over memory somebody else owns: what kernels take. Copying it copies no element.
 template <class T, int R> class View {
 public:
+    /// Dense and row-major.
     View(T* data, std::array<Index, R> extents) : data_(data), extents_(extents) {
         Index stride = 1;
         for (int axis = R - 1; axis >= 0; --axis) {
@@ -17,12 +18,18 @@ public:
             stride *= extents_[static_cast<std::size_t>(axis)];
         }
     }
+    /// With strides in elements; 0 repeats an axis.
     View(T* data, std::array<Index, R> extents, std::array<Index, R> strides)
         : data_(data), extents_(extents), strides_(strides) {}
 
+    /// The element at all zeros.
     T* data() const { return data_; }
+    /// Of one axis, in elements.
+    /// @{
     Index size(int axis) const { return extents_[static_cast<std::size_t>(axis)]; }
     Index stride(int axis) const { return strides_[static_cast<std::size_t>(axis)]; }
+    /// @}
+    /// Number of elements: the product of the extents.
     Index size() const {
         Index n = 1;
         for (const Index extent : extents_) n *= extent;
@@ -43,6 +50,7 @@ public:
         return p;
     }
 
+    /// The same elements, to read.
     operator View<const T, R>() const requires(!std::is_const_v<T>) { return {data_, extents_, strides_}; }
 
 private:

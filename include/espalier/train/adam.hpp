@@ -7,24 +7,35 @@
 
 namespace espalier::inline ESPALIER_BACKEND {
 
+/// Where weight decay enters Adam.
+enum class DecayForm {
+    gradient,  ///< d = g + weight_decay * p, which the root of the second moment then divides: Adam
+    decoupled, ///< p shrinks by learning_rate * weight_decay * p beside the step: AdamW
+};
+
+/// Options of Adam, PyTorch's defaults.
 struct AdamOptions {
-    double learning_rate = 1e-3;
-    double beta1 = 0.9, beta2 = 0.999; ///< both in [0, 1)
-    double epsilon = 1e-8;
-    double weight_decay = 0; ///< added to the gradient, at least 0
-    Decay decay = Decay::all;
+    double learning_rate = 1e-3;          ///< at least 0; a schedule replaces it
+    double beta1 = 0.9, beta2 = 0.999;    ///< decay of the mean gradient and of its mean square, both in [0, 1)
+    double epsilon = 1e-8;                ///< added to the root of the mean square, positive
+    DecayForm form = DecayForm::gradient; ///< where the weight decay goes
+    double weight_decay = 0;              ///< at least 0
+    Decay decay = Decay::all;             ///< which parameters decay
 };
 
 namespace kernels {
 
+/// One step's factors, with the bias corrections of its number.
 template <class T> struct AdamStep {
-    T step_size;      ///< learning_rate / (1 - beta1^t)
-    T root_of_second; ///< sqrt(1 - beta2^t)
-    T beta1, beta2, epsilon, weight_decay;
+    T step_size;             ///< learning_rate / (1 - beta1^t)
+    T root_of_second;        ///< sqrt(1 - beta2^t)
+    T beta1, beta2, epsilon; ///< as in the options
+    T added;                 ///< weight decay in the gradient
+    T kept;                  ///< 1 - learning_rate * weight decay beside the step
 };
 
-/// d = g + weight_decay * p;  m = beta1 * m + (1 - beta1) * d;  v = beta2 * v + (1 - beta2) * d^2;
-/// p -= step_size * m / (sqrt(v) / root_of_second + epsilon).
+/// d = g + added * p;  m = beta1 * m + (1 - beta1) * d;  v = beta2 * v + (1 - beta2) * d^2;
+/// p = kept * p - step_size * m / (sqrt(v) / root_of_second + epsilon).
 ///
 /// g, m, v, p: [N]. One pass; one range of elements a thread.
 template <class T> void adam(Cpu, AdamStep<T> by, View<const T, 1> g, View<T, 1> m, View<T, 1> v, View<T, 1> p) {
@@ -32,23 +43,27 @@ template <class T> void adam(Cpu, AdamStep<T> by, View<const T, 1> g, View<T, 1>
         const T* const gradient = g.data();
         T *const mean = m.data(), *const square = v.data(), *const value = p.data();
         for (Index i = begin; i < end; ++i) {
-            const T d = gradient[i] + by.weight_decay * value[i];
+            const T d = gradient[i] + by.added * value[i];
             mean[i] += (1 - by.beta1) * (d - mean[i]);
             square[i] = by.beta2 * square[i] + (1 - by.beta2) * d * d;
-            value[i] -= by.step_size * mean[i] / (std::sqrt(square[i]) / by.root_of_second + by.epsilon);
+            value[i] =
+                by.kept * value[i] - by.step_size * mean[i] / (std::sqrt(square[i]) / by.root_of_second + by.epsilon);
         }
     });
 }
 
 } // namespace kernels
 
-/// Adam with bias correction and weight decay added to the gradient, by PyTorch's formulas.
+/// Adam with bias correction and either form of weight decay, by PyTorch's formulas.
 ///
 /// State: `mean` and `square` of the gradient. The correction counts this optimizer's steps.
 /// @throws ShapeError for an option out of range
-/// Source: Kingma & Ba 2015, algorithm 1, in the form of torch.optim.Adam.
+/// Source: Kingma & Ba 2015, algorithm 1, in the form of torch.optim.Adam; decoupled: Loshchilov & Hutter 2019,
+/// algorithm 2, in the form of torch.optim.AdamW, whose decay is a multiple of the learning rate.
 template <class T> class Adam : public Optimizer<T> {
 public:
+    /// For the parameters of a module, or some of them. @throws ShapeError for an option out of range
+    /// @{
     Adam(const Module<T>& module, const AdamOptions& options) : Adam(module.parameters(), options) {}
     Adam(const std::vector<NamedVar<T>>& parameters, const AdamOptions& options)
         : Optimizer<T>(parameters, {"mean", "square"}, options.learning_rate), options_(options) {
@@ -57,17 +72,21 @@ public:
         expect(options.epsilon > 0, "Adam: expected a positive epsilon, got ", options.epsilon);
         expect(options.weight_decay >= 0, "Adam: expected a weight decay of at least 0, got ", options.weight_decay);
     }
+    /// @}
 
 protected:
     void update(Cpu on, std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) override {
         const double t = static_cast<double>(this->steps());
-        const kernels::AdamStep<T> by{
-            .step_size = static_cast<T>(this->learning_rate() / (1 - std::pow(options_.beta1, t))),
-            .root_of_second = static_cast<T>(std::sqrt(1 - std::pow(options_.beta2, t))),
-            .beta1 = static_cast<T>(options_.beta1),
-            .beta2 = static_cast<T>(options_.beta2),
-            .epsilon = static_cast<T>(options_.epsilon),
-            .weight_decay = static_cast<T>(this->decay_of(p, options_.weight_decay, options_.decay))};
+        const double decay = this->decay_of(p, options_.weight_decay, options_.decay);
+        const bool decoupled = options_.form == DecayForm::decoupled;
+        const kernels::AdamStep<T> by{.step_size =
+                                          static_cast<T>(this->learning_rate() / (1 - std::pow(options_.beta1, t))),
+                                      .root_of_second = static_cast<T>(std::sqrt(1 - std::pow(options_.beta2, t))),
+                                      .beta1 = static_cast<T>(options_.beta1),
+                                      .beta2 = static_cast<T>(options_.beta2),
+                                      .epsilon = static_cast<T>(options_.epsilon),
+                                      .added = static_cast<T>(decoupled ? 0 : decay),
+                                      .kept = static_cast<T>(decoupled ? 1 - this->learning_rate() * decay : 1)};
         kernels::adam(on, by, flat(g), mutable_flat(state[0]), mutable_flat(state[1]), mutable_flat(p));
     }
 

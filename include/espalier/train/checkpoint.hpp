@@ -8,9 +8,7 @@
 #include <espalier/train/optimizer.hpp>
 #include <espalier/train/progress.hpp>
 
-#include <charconv>
-
-// Includes the JSON library through io/safetensors.hpp; include it where checkpoints are read or written.
+// Not part of espalier.hpp: headers alone, it includes the JSON library, which costs seconds to compile.
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -19,11 +17,11 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// Tensors: the module's under `model.`, the optimizer's under `optimizer.`, the position under `run.`, and what hooks
 /// keep for themselves under `extra.`. Metadata: model name and options, seed, versions, a hash of all contents.
 struct Checkpoint {
-    std::string model;            ///< `resnet20`
-    models::Options options = {}; ///< of the model: `models::create(model, options)` makes it, `restore` its widths
-    std::uint64_t seed = 0;       ///< of the run: order of the images, augmentation
-    Position position = {};
-    TensorFile extra = TensorFile();   ///< tensors and metadata of the program
+    std::string model;               ///< `resnet20`
+    models::Options options = {};    ///< of the model: `models::create(model, options)` makes it, `restore` its widths
+    std::uint64_t seed = 0;          ///< of the run: order of the images, augmentation
+    Position position = {};          ///< where the run goes on
+    TensorFile extra = TensorFile(); ///< tensors and metadata of the program
     TensorFile tensors = TensorFile(); ///< what `restore` reads; filled by `read_checkpoint`
 };
 
@@ -31,58 +29,14 @@ namespace detail {
 
 inline constexpr const char* checkpoint_format = "espalier checkpoint 1";
 
-inline std::string options_text(const models::Options& options) {
-    return nlohmann::ordered_json{
-        {"classes", options.classes},
-        {"channels", options.channels},
-        {"seed", options.seed},
-        {"size", options.size},
-        {"nonlinearity", options.nonlinearity == models::Nonlinearity::relu ? "relu" : "tanh"},
-        {"shortcut", options.shortcut == models::Shortcut::projection ? "projection" : "padded"}}
-        .dump();
-}
-inline models::Options parse_options(const std::string& text, const std::string& source) {
-    try {
-        const auto json = nlohmann::json::parse(text);
-        models::Options options{.classes = json.at("classes").get<Index>(),
-                                .channels = json.at("channels").get<Index>(),
-                                .seed = json.at("seed").get<std::uint64_t>(),
-                                .size = json.at("size").get<Index>()};
-        const auto nonlinearity = json.at("nonlinearity").get<std::string>();
-        const auto shortcut = json.at("shortcut").get<std::string>();
-        expect<StateError>((nonlinearity == "relu" || nonlinearity == "tanh") &&
-                               (shortcut == "projection" || shortcut == "padded"),
-                           "read_checkpoint: expected known options, got ", text, " in ", source);
-        if (nonlinearity == "relu") options.nonlinearity = models::Nonlinearity::relu;
-        if (shortcut == "projection") options.shortcut = models::Shortcut::projection;
-        return options;
-    } catch (const nlohmann::json::exception& error) {
-        throw StateError(
-            join_text("read_checkpoint: expected the options of a model, got ", error.what(), " in ", source));
-    }
-}
+std::string options_text(const models::Options& options);
+/// Options that the text does not name keep their defaults: files of older versions lack some.
+models::Options parse_options(const std::string& text, const std::string& source);
 /// Model and options on one line; the seed only drew the first weights, which a checkpoint replaces.
-inline std::string architecture(const std::string& model, models::Options options) {
-    options.seed = 0;
-    return model + " " + options_text(options);
-}
+std::string architecture(const std::string& model, models::Options options);
 
 /// Of all names, types, shapes, bytes and metadata except itself.
-inline std::string content_hash(const TensorFile& file) {
-    std::string digest;
-    for (const auto& [key, value] : file.metadata)
-        if (key != "hash") digest += join_text(key.size(), key, value.size(), value);
-    for (const auto& [name, tensor] : file.entries())
-        std::visit(
-            [&, &entry = name]<class A>(const A& t) {
-                if constexpr (!std::is_same_v<A, ForeignTensor>)
-                    digest += join_text(entry, element_type(t), t.shape(),
-                                        Random::hash({reinterpret_cast<const char*>(t.data()),
-                                                      static_cast<std::size_t>(t.size()) * sizeof(*t.data())}));
-            },
-            tensor);
-    return to_text(Random::hash(digest));
-}
+std::string content_hash(const TensorFile& file);
 
 } // namespace detail
 
@@ -111,7 +65,113 @@ void save_checkpoint(const std::string& path, const models::Model<T>& model, con
 
 /// Reads and checks a checkpoint; `restore` then puts it into a model.
 /// @throws IoError if the file is missing or damaged, StateError if it is no checkpoint of this format
-inline Checkpoint read_checkpoint(const std::string& path) {
+Checkpoint read_checkpoint(const std::string& path);
+
+/// Gives a model the parameters, buffers, joins and widths of a checkpoint.
+/// @throws StateError, with nothing changed, if the checkpoint is one of another model or scalar type
+template <class T> void restore(const Checkpoint& checkpoint, const models::Model<T>& model) {
+    const std::string wanted = detail::architecture(model.name(), model.options());
+    const std::string got = detail::architecture(checkpoint.model, checkpoint.options);
+    expect<StateError>(wanted == got, "restore: expected a checkpoint of ", wanted, ", got ", got, " in ",
+                       checkpoint.tensors.source());
+    load_state(checkpoint.tensors, model, "model.");
+}
+/// As above, and gives the optimizer its state: what a run continues from.
+template <class T> void restore(const Checkpoint& checkpoint, const models::Model<T>& model, Optimizer<T>& optimizer) {
+    TensorFile before("the model before"); // values are replaced, not overwritten, so these handles keep the old ones
+    save_state(before, model);
+    restore(checkpoint, model);
+    try {
+        optimizer.load(checkpoint.tensors, "optimizer.");
+    } catch (...) {
+        load_state(before, model);
+        throw;
+    }
+}
+
+ESPALIER_COMPILED_FUNCTION(save_checkpoint);
+
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <espalier/io/json.hpp>
+
+#include <charconv>
+
+namespace espalier::inline ESPALIER_BACKEND {
+namespace detail {
+
+ESPALIER_BODY std::string options_text(const models::Options& options) {
+    return nlohmann::ordered_json{
+        {"classes", options.classes},
+        {"channels", options.channels},
+        {"seed", options.seed},
+        {"size", options.size},
+        {"nonlinearity", options.nonlinearity == models::Nonlinearity::relu ? "relu" : "tanh"},
+        {"shortcut", options.shortcut == models::Shortcut::projection ? "projection" : "padded"},
+        {"stem", options.stem == models::Stem::imagenet ? "imagenet" : "small"},
+        {"widths", options.widths},
+        {"hidden", options.hidden},
+        {"pooled", options.pooled},
+        {"dropout", options.dropout}}
+        .dump();
+}
+
+ESPALIER_BODY models::Options parse_options(const std::string& text, const std::string& source) {
+    try {
+        const auto json = parse_json("read_checkpoint", text, source);
+        const auto whole = [&](const char* key) { return whole_number("read_checkpoint", json.at(key), source); };
+        expect<StateError>(json.at("seed").is_number_unsigned(), "read_checkpoint: expected a seed, got ",
+                           json.at("seed").dump(), " in ", source);
+        models::Options options{.classes = whole("classes"),
+                                .channels = whole("channels"),
+                                .seed = json.at("seed").get<std::uint64_t>(),
+                                .size = whole("size")};
+        const auto nonlinearity = json.at("nonlinearity").get<std::string>();
+        const auto shortcut = json.at("shortcut").get<std::string>();
+        const auto stem = json.value("stem", std::string("small"));
+        options.widths = json.value("widths", options.widths);
+        options.hidden = json.value("hidden", options.hidden);
+        options.pooled = json.value("pooled", options.pooled);
+        options.dropout = json.value("dropout", options.dropout);
+        expect<StateError>((nonlinearity == "relu" || nonlinearity == "tanh") &&
+                               (shortcut == "projection" || shortcut == "padded") &&
+                               (stem == "imagenet" || stem == "small"),
+                           "read_checkpoint: expected known options, got ", text, " in ", source);
+        if (nonlinearity == "relu") options.nonlinearity = models::Nonlinearity::relu;
+        if (shortcut == "projection") options.shortcut = models::Shortcut::projection;
+        if (stem == "imagenet") options.stem = models::Stem::imagenet;
+        return options;
+    } catch (const nlohmann::json::exception& error) {
+        throw StateError(
+            join_text("read_checkpoint: expected the options of a model, got ", error.what(), " in ", source));
+    }
+}
+
+ESPALIER_BODY std::string architecture(const std::string& model, models::Options options) {
+    options.seed = 0;
+    return model + " " + options_text(options);
+}
+
+ESPALIER_BODY std::string content_hash(const TensorFile& file) {
+    std::string digest;
+    for (const auto& [key, value] : file.metadata)
+        if (key != "hash") digest += join_text(key.size(), key, value.size(), value);
+    for (const auto& [name, tensor] : file.entries())
+        std::visit(
+            [&, &entry = name]<class A>(const A& t) {
+                if constexpr (!std::is_same_v<A, ForeignTensor>)
+                    digest += join_text(entry, element_type(t), t.shape(),
+                                        Random::hash({reinterpret_cast<const char*>(t.data()),
+                                                      static_cast<std::size_t>(t.size()) * sizeof(*t.data())}));
+            },
+            tensor);
+    return to_text(Random::hash(digest));
+}
+
+} // namespace detail
+
+ESPALIER_BODY Checkpoint read_checkpoint(const std::string& path) {
     Checkpoint result;
     result.tensors = read_safetensors(path);
     TensorFile& file = result.tensors;
@@ -144,28 +204,5 @@ inline Checkpoint read_checkpoint(const std::string& path) {
     return result;
 }
 
-/// Gives a model the parameters, buffers, joins and widths of a checkpoint.
-/// @throws StateError, with nothing changed, if the checkpoint is one of another model or scalar type
-template <class T> void restore(const Checkpoint& checkpoint, const models::Model<T>& model) {
-    const std::string wanted = detail::architecture(model.name(), model.options());
-    const std::string got = detail::architecture(checkpoint.model, checkpoint.options);
-    expect<StateError>(wanted == got, "restore: expected a checkpoint of ", wanted, ", got ", got, " in ",
-                       checkpoint.tensors.source());
-    load_state(checkpoint.tensors, model, "model.");
-}
-/// As above, and gives the optimizer its state: what a run continues from.
-template <class T> void restore(const Checkpoint& checkpoint, const models::Model<T>& model, Optimizer<T>& optimizer) {
-    TensorFile before("the model before"); // values are replaced, not overwritten, so these handles keep the old ones
-    save_state(before, model);
-    restore(checkpoint, model);
-    try {
-        optimizer.load(checkpoint.tensors, "optimizer.");
-    } catch (...) {
-        load_state(before, model);
-        throw;
-    }
-}
-
-ESPALIER_COMPILED_FUNCTION(save_checkpoint);
-
 } // namespace espalier::inline ESPALIER_BACKEND
+#endif

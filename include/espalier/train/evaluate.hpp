@@ -12,7 +12,7 @@ namespace espalier::inline ESPALIER_BACKEND {
 struct Evaluation {
     double accuracy = 0; ///< in [0, 1]
     double loss = 0;     ///< mean cross-entropy of an image
-    Index images = 0;
+    Index images = 0;    ///< that were counted
 };
 
 /// A forward pass of a network whose `forward` returns a `models::Output`, or logits alone.

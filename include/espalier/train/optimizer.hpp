@@ -49,42 +49,34 @@ public:
                 dispatch(var.device(), [&](auto on) { update(on, slot.state, var.grad(), var.mutable_value()); });
         }
     }
+    /// Of all parameters of this optimizer.
     void clear_grad() {
         for (Slot& slot : slots_) slot.parameter.var.clear_grad();
     }
 
+    /// Of the next step, at least 0. @throws ShapeError for a negative or infinite rate
+    /// @{
     double learning_rate() const { return learning_rate_; }
     void set_learning_rate(double rate) {
         expect(rate >= 0 && rate < infinity, "Optimizer: expected a learning rate of at least 0, got ", rate);
         learning_rate_ = rate;
     }
+    /// @}
     /// Updates made so far.
     Index steps() const { return steps_; }
 
     /// Follows surgery: keeps of each state what was kept of its parameter, so that the next step is that of a network
-    /// that had been small all along. Cuts of tensors that are not trained here (running statistics) are passed over.
+    /// that had been small all along. A parameter made anew starts with zeros. Cuts of what is not trained here
+    /// (running statistics) are passed over.
     /// @throws StateError, with nothing changed, if state and parameters would not fit each other afterwards
     void apply(const std::vector<Cut<T>>& cuts) {
         std::vector<std::vector<Tensor<T>>> changed;
         for (const Slot& slot : slots_) {
-            const Var<T>& var = slot.parameter.var;
-            std::vector<Tensor<T>>& state = changed.emplace_back(slot.state);
-            for (const Cut<T>& cut : cuts) {
-                if (cut.parameter.node() != var.node()) continue;
-                for (Tensor<T>& tensor : state) {
-                    if (cut.axis < 0) {
-                        tensor = zeros_like(var.value());
-                        continue;
-                    }
-                    expect<StateError>(cut.axis < tensor.rank() && tensor.size(cut.axis) == cut.extent,
-                                       "Optimizer::apply: expected state of extent ", cut.extent, " along axis ",
-                                       cut.axis, " for '", cut.name, "', got ", tensor.shape());
-                    tensor = take(tensor, cut.axis, cut.kept);
-                }
+            const auto& [name, var] = slot.parameter;
+            for (Tensor<T>& tensor : changed.emplace_back(slot.state)) {
+                tensor = follow("Optimizer::apply", cuts, name, var, tensor);
+                if (!tensor.defined()) tensor = zeros_like(var.value());
             }
-            for (const Tensor<T>& tensor : state)
-                expect<StateError>(tensor.shape() == var.shape(), "Optimizer::apply: expected cuts to ", var.shape(),
-                                   " for '", slot.parameter.name, "', got ", tensor.shape());
         }
         for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].state = std::move(changed[i]);
     }

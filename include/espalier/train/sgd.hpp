@@ -5,21 +5,24 @@
 
 namespace espalier::inline ESPALIER_BACKEND {
 
+/// Form of momentum: PyTorch's default, or its `nesterov`.
 enum class Momentum { classical, nesterov };
 
+/// Options of stochastic gradient descent.
 struct SgdOptions {
-    double learning_rate = 0.1;
-    double momentum = 0; ///< in [0, 1)
-    Momentum form = Momentum::classical;
-    double weight_decay = 0; ///< at least 0
-    Decay decay = Decay::all;
+    double learning_rate = 0.1;          ///< at least 0; a schedule replaces it
+    double momentum = 0;                 ///< in [0, 1)
+    Momentum form = Momentum::classical; ///< unused without momentum
+    double weight_decay = 0;             ///< at least 0
+    Decay decay = Decay::all;            ///< which parameters decay
 };
 
 namespace kernels {
 
+/// One step's factors.
 template <class T> struct SgdStep {
-    T learning_rate, momentum, weight_decay;
-    Momentum form;
+    T learning_rate, momentum, weight_decay; ///< as in the options
+    Momentum form;                           ///< as in the options
 };
 
 /// d = g + weight_decay * p;  v = momentum * v + d;  p -= learning_rate * (nesterov: d + momentum * v, else v).
@@ -54,6 +57,8 @@ template <class T> void sgd(Cpu, SgdStep<T> by, View<const T, 1> g, View<T, 1> v
 /// Source: Sutskever et al. 2013, section 2, in the form of torch.optim.SGD.
 template <class T> class Sgd : public Optimizer<T> {
 public:
+    /// For the parameters of a module, or some of them. @throws ShapeError for an option out of range
+    /// @{
     Sgd(const Module<T>& module, const SgdOptions& options) : Sgd(module.parameters(), options) {}
     Sgd(const std::vector<NamedVar<T>>& parameters, const SgdOptions& options)
         : Optimizer<T>(parameters,
@@ -66,6 +71,7 @@ public:
                "Sgd: expected a momentum above 0 for Nesterov's form, got 0");
         expect(options.weight_decay >= 0, "Sgd: expected a weight decay of at least 0, got ", options.weight_decay);
     }
+    /// @}
 
 protected:
     void update(Cpu on, std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) override {

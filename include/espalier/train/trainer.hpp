@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
+#include <espalier/core/steady_clock.hpp>
 #include <espalier/ops/arithmetic.hpp>
 #include <espalier/train/evaluate.hpp>
 #include <espalier/train/optimizer.hpp>
@@ -9,7 +10,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <functional>
 #include <utility>
@@ -20,14 +20,15 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// Something that a trainer calls: logs, checkpoints, masks, thresholds, stress. It may change parameters in place.
 using Hook = std::function<void(const Progress&)>;
 
+/// How a `Trainer` trains.
 template <class T> struct TrainerOptions {
-    Index epochs = 1;
-    Schedule schedule = {}; ///< of the learning rate, by step; none: the optimizer's own rate
-    CrossEntropyOptions loss = {};
+    Index epochs = 1;              ///< of the whole run, those before a resume included
+    Schedule schedule = {};        ///< of the learning rate, by step; none: the optimizer's own rate
+    CrossEntropyOptions loss = {}; ///< of the cross-entropy
     /// Added to the cross-entropy, if there is one; an undefined result adds nothing and costs nothing.
     std::function<Var<T>(const models::Output<T>&, Index step)> regularizer = {};
-    std::vector<Hook> before_step = {};      ///< gradients are there, the update is not
-    std::vector<Hook> after_step = {};       ///< the position counts the step: what a checkpoint would keep
+    std::vector<Hook> before_step = {};      ///< gradients are there, the update is not: clipping
+    std::vector<Hook> after_step = {};       ///< averages, then the log; the position counts the step
     std::vector<Hook> after_epoch = {};      ///< as above; `position()` is already at the next epoch
     const std::atomic<bool>* stop = nullptr; ///< set by a signal handler, say: the run ends after the step it is in
 };
@@ -61,7 +62,7 @@ public:
         expect<StateError>(position_.batch <= loader.batches(), "Trainer: expected a position within ",
                            loader.batches(), " batches an epoch, got batch ", position_.batch, " of epoch ",
                            position_.epoch);
-        start_ = std::chrono::steady_clock::now();
+        start_ = steady_seconds();
         images_ = 0;
         first_step_ = position_.step;
         module_.train();
@@ -125,7 +126,7 @@ private:
     Progress progress_of(const Loader<T>& loader, const Losses& last) const {
         const EpochTotals& totals = position_.totals;
         const double images = static_cast<double>(std::max<Index>(1, totals.images));
-        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+        const double seconds = steady_seconds() - start_;
         const Index steps = options_.epochs * loader.batches(), done = position_.step - first_step_;
         return {.at = position_,
                 .epochs = options_.epochs,
@@ -150,7 +151,7 @@ private:
     Optimizer<T>& optimizer_;
     TrainerOptions<T> options_;
     Position position_;
-    std::chrono::steady_clock::time_point start_;
+    double start_ = 0;                  // of this call of `run`
     Index images_ = 0, first_step_ = 0; // of this run
 };
 

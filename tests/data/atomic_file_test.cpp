@@ -1,11 +1,12 @@
 #include "support/check.hpp"
+#include "support/file_size_limit.hpp"
 
-#include <espalier/io/atomic_file.hpp>
+#include <espalier/data/atomic_file.hpp>
 
-#include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 using namespace espalier;
 
@@ -24,21 +25,6 @@ std::string slurp(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     return {std::istreambuf_iterator<char>(file), {}};
 }
-
-/// Files can't grow beyond `bytes` until the end of the scope: what a full disk looks like to a program.
-struct FileSizeLimit {
-    explicit FileSizeLimit(rlim_t bytes) {
-        getrlimit(RLIMIT_FSIZE, &before);
-        const rlimit limited{bytes, before.rlim_max};
-        setrlimit(RLIMIT_FSIZE, &limited);
-    }
-    ~FileSizeLimit() {
-        setrlimit(RLIMIT_FSIZE, &before);
-        std::signal(SIGXFSZ, handler);
-    }
-    rlimit before{};
-    void (*handler)(int) = std::signal(SIGXFSZ, SIG_IGN);
-};
 
 } // namespace
 
@@ -65,7 +51,7 @@ TEST_CASE("atomic_file: a full disk leaves the old file and no temporary") {
     const std::string path = folder.file("x");
     std::ofstream(path) << "old";
     {
-        const FileSizeLimit limit(1000);
+        const test::FileSizeLimit limit(1000);
         AtomicFile file(path);
         file.write(std::string(900, 'a'));
         const std::string text =
@@ -98,4 +84,19 @@ TEST_CASE("atomic_file: a name without a folder lies in the working folder") {
     std::filesystem::current_path(before);
     CHECK(slurp(folder.file("x")).empty());
     CHECK(folder.entries() == 1);
+}
+
+TEST_CASE("atomic_file: temporaries of processes that are gone are removed, and nothing else") {
+    const Folder folder;
+    const pid_t gone = ::fork();
+    if (gone == 0) ::_exit(0);
+    ::waitpid(gone, nullptr, 0);
+    const std::string here = to_text(::getpid()), there = to_text(gone);
+    const std::vector<std::string> stay{"x", "x.tmp" + here, "x.tmp", "x.tmp" + there + "x", ".tmp" + there, "x.tmp-1"};
+    for (const std::string& name : stay) std::ofstream(folder.path / name) << name;
+    std::ofstream(folder.path / ("x.tmp" + there)) << "torn";
+    AtomicFile::remove_leftovers(folder.path.string());
+    CHECK(folder.entries() == static_cast<long>(stay.size()));
+    for (const std::string& name : stay) CHECK(std::filesystem::exists(folder.path / name));
+    AtomicFile::remove_leftovers(folder.file("none")); // no folder, no leftovers
 }

@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Checks README.md, CONTRIBUTING.md and docs/*.md: their C++ builds, their commands exist, their links lead somewhere.
+
+C++: the ```cpp blocks of a page are one source, in order. A block that includes, declares or defines something in its
+first column stands outside of functions; the others are statements, and make up one function. A page with a `main` is
+compiled as it stands, linked and run in an empty folder; to the others `#include <espalier/espalier.hpp>` and
+`namespace es = espalier;` are added, and they are only compiled. espalier::compiled of build/dev is used if it is
+there, except for the README, whose program has to work from headers alone.
+
+Commands, in code of any kind: `./run` has the verb, CMake knows the presets and options, example programs know verbs and
+flags (asked with --help, if build/dev or build/release has them), and every path into the tree exists.
+
+usage: check_docs.py [--self-test]
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OUTSIDE = re.compile(r"^(#include|namespace [\w: ]+\{|template|struct|class|enum|inline|int main)", re.M)
+# A page may name what it does not use: it is there to be read.
+COMPILER = [os.environ.get("CXX", "g++"), "-std=c++20", "-march=native", "-fopenmp", "-Wall", "-Wextra", "-Werror",
+            "-Wno-unused", "-Iinclude", "-isystem", "/usr/include/eigen3"]
+ARCHIVE = ROOT / "build/dev/libespalier_compiled.a"
+FOLDERS = "include|tests|examples|benchmarks|tools|cmake|docs|packaging"
+
+
+def without_blocks(text):
+    return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+
+
+def source(text):
+    """The C++ of a page, as one source, and whether it has a `main`; None without C++."""
+    blocks = re.findall(r"^```cpp\n(.*?)^```", text, re.M | re.S)
+    if not blocks:
+        return None
+    outside = [block for block in blocks if OUTSIDE.search(block)]
+    statements = [block for block in blocks if not OUTSIDE.search(block)]
+    has_main = any("int main(" in block for block in outside)
+    if not has_main:
+        outside.insert(0, "#include <espalier/espalier.hpp>\nnamespace es = espalier;\n")
+    if statements:
+        outside.append("[[maybe_unused]] static void statements() {\n" + "".join(statements) + "}\n")
+    return "\n".join(outside), has_main
+
+
+def build(page, text, work):
+    """What is wrong with the C++ of a page: a list of at most one text."""
+    code = source(text)
+    if code is None:
+        return []
+    file = Path(work, page.replace("/", "_")).with_suffix(".cpp")
+    program, folder = file.with_suffix(".out"), file.with_suffix("")
+    file.write_text(code[0])
+    archive = [ARCHIVE] if ARCHIVE.exists() and page != "README.md" else []
+    command = [*COMPILER, *(["-O1", "-DESPALIER_COMPILED=1"] if archive else ["-O2"]), file]
+    command += ["-o", program, *archive, "-lz"] if code[1] else ["-fsyntax-only"]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if built.returncode:
+        return [f"{page}: its C++ does not compile\n{built.stderr[:3000]}"]
+    if code[1]:
+        folder.mkdir()
+        ran = subprocess.run([program], cwd=folder, capture_output=True, text=True)
+        if ran.returncode:
+            return [f"{page}: its program exits with {ran.returncode}\n{ran.stdout[-1000:]}{ran.stderr[-1000:]}"]
+    return []
+
+
+def anchors(text):
+    """What `#...` may follow the name of a page: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ +(.*)$", without_blocks(text), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(root, page, text):
+    """Links of a page that lead nowhere."""
+    problems = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(text)):
+        if re.match(r"https?:|mailto:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (root / page).parent / path if path else root / page
+        if not file.exists():
+            problems.append(f"{page}: {target} does not exist")
+        elif anchor and anchor not in anchors(file.read_text()):
+            problems.append(f"{page}: {target}: no such heading")
+    return problems
+
+
+class Commands:
+    """What a page may tell its reader to type."""
+
+    def __init__(self):
+        front_door = subprocess.run([ROOT / "run", "help"], capture_output=True, text=True, check=True).stdout
+        self.verbs = set(re.findall(r"^  (\w+)", front_door, re.M)) | {"help"}
+        presets = json.loads((ROOT / "CMakePresets.json").read_text())
+        self.presets = {preset["name"] for preset in presets["configurePresets"]}
+        files = [ROOT / "CMakeLists.txt", *ROOT.glob("*/CMakeLists.txt"), *ROOT.glob("cmake/*.cmake")]
+        self.options = set(re.findall(r"(?:option|set)\((ESPALIER_\w+)", "".join(f.read_text() for f in files)))
+        self.programs = {}
+        for example in ROOT.glob("examples/*.cpp"):
+            self.programs[example.stem] = None
+            for kind in ("release", "dev"):
+                program = ROOT / "build" / kind / "examples" / example.stem
+                if program.exists():
+                    self.programs[example.stem] = subprocess.run([program, "--help"], capture_output=True, text=True,
+                                                                 check=True).stdout
+
+    def problems(self, page, text):
+        text = re.sub(r"\\\n\s*", " ", text)
+        text = re.sub(r"^```sh\n(.*?)^```", lambda block: re.sub("^", "    ", block[1], flags=re.M), text, flags=re.M | re.S)
+        expected = [(r"\./run (\w+)", self.verbs, "a verb of ./run"),
+                    (r"--preset[ =](\w+)", self.presets, "a preset"),
+                    (r"-D(ESPALIER_\w+)=", self.options | {"ESPALIER_COMPILED"}, "an option of CMake")]
+        found = [f"{page}: {name} is not {what}" for pattern, known, what in expected
+                 for name in re.findall(pattern, text) if name not in known]
+        for path in re.findall(rf"(?<![\w./-])((?:{FOLDERS})/[\w./-]+\.(?:py|sh|[ch]pp|cmake|md))\b", text):
+            if not (ROOT / path).exists():
+                found.append(f"{page}: {path} does not exist")
+        for program, rest in re.findall(rf"^    (?:\S*/)?({'|'.join(self.programs)}) (.*)$", text, re.M):
+            usage = self.programs[program]
+            words = re.findall(r"^[a-z]+(?= |$)|(?<= )--[\w-]+", rest) if usage else []
+            found += [f"{page}: {program} knows no {word}" for word in words
+                      if not re.search(rf"(?<![\w-]){word}(?![\w-])", usage)]
+        return found
+
+
+def self_test():
+    """Plants mistakes, each of which has to be found."""
+    commands = Commands()
+    here = "# A page\n\n## A part, of it\n\n"
+    plants = [
+        ("", ""),
+        ("[a](#a-part-of-it) [b](page.md) [c](https://example.org)", ""),
+        ("[a](gone.md)", "gone.md does not exist"),
+        ("[a](page.md#gone)", "no such heading"),
+        ("`./run test` `tools/check_docs.py`", ""),
+        ("`./run tset`", "tset is not a verb"),
+        ("`tools/gone.py --all`", "tools/gone.py does not exist"),
+        ("```sh\ncmake \\\n  --preset gone\n```", "gone is not a preset"),
+        ("    cmake -DESPALIER_GONE=ON", "ESPALIER_GONE is not an option"),
+        ("```cpp\n#include <vector>\nint main() {}\n```\n```cpp\nstd::vector<int> v;\n```\n```cpp\nv.push_back(1);\n```", ""),
+        ("```cpp\nint main() { return gone; }\n```", "does not compile"),
+        ("```cpp\nint main() { return 3; }\n```", "exits with 3"),
+    ]
+    for text, expected in plants:
+        with tempfile.TemporaryDirectory() as work:
+            text = here + text
+            Path(work, "page.md").write_text(text)
+            found = links(Path(work), "page.md", text) + commands.problems("page.md", text) + build("page.md", text, work)
+            if expected and not any(expected in f for f in found) or not expected and found:
+                sys.exit(f"check_docs: self-test: expected '{expected}' for {text!r}, got {found}")
+    print(f"check_docs: self-test: {len(plants)} planted pages judged right")
+
+
+def main():
+    if sys.argv[1:] == ["--self-test"]:
+        return self_test()
+    if sys.argv[1:]:
+        sys.exit(__doc__)
+    pages = {str(path.relative_to(ROOT)): path.read_text()
+             for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]}
+    commands = Commands()
+    problems = [p for page, text in pages.items() for p in links(ROOT, page, text) + commands.problems(page, text)]
+    with tempfile.TemporaryDirectory() as work, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for found in pool.map(lambda item: build(*item, work), pages.items()):
+            problems += found
+    if problems:
+        sys.exit("\n".join(problems))
+    print(f"check_docs: {len(pages)} pages build, run and lead somewhere")
+
+
+main()
