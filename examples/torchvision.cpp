@@ -16,10 +16,13 @@
 using namespace espalier;
 
 int main(int argc, char** argv) {
-    if (argc != 5 && argc != 6) {
-        std::cerr << "usage: torchvision MODEL STATE_DICT.safetensors IMAGES.npy LOGITS.npy [EXPORTED.safetensors]\n"
-                     "MODEL: resnet18, resnet34, resnet50, vgg11_bn, vgg13_bn, vgg16_bn or vgg19_bn\n";
-        return 2;
+    const bool asked = argc == 2 && std::string(argv[1]) == "--help";
+    if (asked || (argc != 5 && argc != 6)) {
+        (asked ? std::cout : std::cerr)
+            << "usage: torchvision MODEL STATE_DICT.safetensors IMAGES.npy LOGITS.npy [EXPORTED.safetensors]\n"
+               "Classifies images [N,H,W,3] with weights of torchvision, and writes the weights back in its names.\n"
+               "MODEL: resnet18, resnet34, resnet50, vgg11_bn, vgg13_bn, vgg16_bn or vgg19_bn\n";
+        return asked ? 0 : 2;
     }
     try {
         const std::string name = argv[1];

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Checks README.md, CONTRIBUTING.md and docs/*.md: their C++ builds, their commands exist, their links lead somewhere.
 
-C++: a ```cpp block with a `main` is a program, compiled as it stands, linked and run in an empty folder. The other
+C++: a ```cpp block with a `main` is a program, compiled as it stands, linked and run in an empty folder, unless the line
+above it is `<!-- needs files -->`: it is then compiled and linked. The other
 blocks of a page are one source, in order, behind `#include <espalier/espalier.hpp>` and `namespace es = espalier;`: one that
 declares or defines something in its first column stands outside of functions, the rest are the statements of one function.
 That source is only compiled. espalier::compiled of build/dev is used if it is there, except for the README, whose
@@ -35,34 +36,34 @@ def without_blocks(text):
 
 
 def sources(text):
-    """The C++ of a page: pairs of a source and whether it is a program."""
-    blocks = re.findall(r"^```cpp\n(.*?)^```", text, re.M | re.S)
-    rest = [block for block in blocks if "int main(" not in block]
-    found = [(block, True) for block in blocks if "int main(" in block]
+    """The C++ of a page: pairs of a source and what becomes of it: `run`, `link` or `compile`."""
+    marked = re.findall(r"(<!-- needs files -->\n)?^```cpp\n(.*?)^```", text, re.M | re.S)
+    rest = [block for _, block in marked if "int main(" not in block]
+    found = [(block, "link" if mark else "run") for mark, block in marked if "int main(" in block]
     if rest:
         includes = ["#include <espalier/espalier.hpp>\n", *re.findall(r"^#include .*\n", "".join(rest), re.M)]
         rest = [re.sub(r"^#include .*\n", "", block, flags=re.M) for block in rest]
         outside = [block for block in rest if OUTSIDE.search(block)]
         statements = [block for block in rest if not OUTSIDE.search(block)]
         found.append(("".join([*includes, "namespace es = espalier;\n", *outside, "[[maybe_unused]] static void statements() {\n",
-                               *statements, "}\n"]), False))
+                               *statements, "}\n"]), "compile"))
     return found
 
 
 def build(page, text, work):
     """What is wrong with the C++ of a page, one text a source."""
     problems = []
-    for number, (code, is_program) in enumerate(sources(text)):
+    for number, (code, goal) in enumerate(sources(text)):
         file = Path(work, f"{page.replace('/', '_')}{number}.cpp")
         program, folder = file.with_suffix(".out"), file.with_suffix("")
         file.write_text(code)
         archive = [ARCHIVE] if ARCHIVE.exists() and page != "README.md" else []
         command = [*COMPILER, *(["-O1", "-DESPALIER_COMPILED=1"] if archive else ["-O2"]), file]
-        command += ["-o", program, *archive, "-lz"] if is_program else ["-fsyntax-only"]
+        command += ["-fsyntax-only"] if goal == "compile" else ["-o", program, *archive, "-lz"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             problems.append(f"{page}: its C++ does not compile\n{done.stderr[:3000]}")
-        elif is_program:
+        elif goal == "run":
             folder.mkdir()
             done = subprocess.run([program], cwd=folder, capture_output=True, text=True)
             if done.returncode:
