@@ -2,6 +2,7 @@
 
 #include <espalier/core/error.hpp>
 
+#include <cerrno> // program_invocation_short_name
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -18,14 +19,14 @@
 
 namespace espalier::fuzz {
 
-/// A folder of this process for the files that readers are given, in memory where there is such a place.
+/// The folder of this program for the files that readers are given, in memory where there is such a place. It stays:
+/// libFuzzer ends without destructors.
 inline const std::filesystem::path& folder() {
     static const std::filesystem::path path = [] {
         const std::filesystem::path memory = "/dev/shm", disk = std::filesystem::temp_directory_path();
-        const auto made =
-            (::access(memory.c_str(), W_OK) == 0 ? memory : disk) / ("espalier-fuzz-" + std::to_string(::getpid()));
+        const auto made = (::access(memory.c_str(), W_OK) == 0 ? memory : disk) /
+                          ("espalier-" + std::string(::program_invocation_short_name));
         std::filesystem::create_directories(made);
-        std::atexit([] { std::filesystem::remove_all(folder()); });
         return made;
     }();
     return path;

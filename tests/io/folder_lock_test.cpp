@@ -1,4 +1,5 @@
 #include "support/check.hpp"
+#include "support/file_size_limit.hpp"
 
 #include <espalier/io/folder_lock.hpp>
 
@@ -93,4 +94,10 @@ TEST_CASE("folder_lock: a folder that is missing or can't be written is an error
     CHECK_THROWS_WITH_AS(FolderLock("/nonexistent"), doctest::Contains("to open '/nonexistent/.lock', got No such"),
                          IoError);
     CHECK_THROWS_WITH_AS(FolderLock("/proc"), doctest::Contains("to open '/proc/.lock', got "), IoError);
+    const Folder folder;
+    {
+        const test::FileSizeLimit full(0);
+        CHECK_THROWS_WITH_AS(FolderLock(folder.path), doctest::Contains("expected to write '"), IoError);
+    }
+    const FolderLock lock(folder.path); // the failure did not keep it
 }
