@@ -192,3 +192,15 @@ TEST_CASE("export_graph: errors name the op and the module near it") {
     Chain<float> chain;
     CHECK_THROWS_WITH_AS(export_graph(chain, {4, 3}), "export_graph: expected an image [H,W,C], got [4,3]", ShapeError);
 }
+
+TEST_CASE("export_graph: an adaptive pool is slices, means and a concat along each axis that changes") {
+    Custom model([](const Custom&, const Var<float>& x) { return adaptive_avg_pool2d(x, 2); });
+    CHECK_THROWS_WITH_AS(export_graph(model, {2, 2, 3}),
+                         "export_graph: expected logits that depend on the image, got others",
+                         StateError); // nothing is left of it
+    const ExportGraph graph = export_graph(model, {2, 3, 3});
+    CHECK(ops(graph) == std::vector<std::string>{"slice", "mean", "slice", "mean", "concat"});
+    CHECK(graph.steps[2].attributes.index("begin") == 1); // columns 0 and 1, then 1 and 2
+    CHECK(graph.steps[3].attributes.index("divisor") == 2);
+    CHECK(graph.values[graph.output].shape == Shape{2, 2, 3});
+}

@@ -2,6 +2,7 @@
 
 #include "pruning/networks.hpp"
 
+#include <espalier/ops/adaptive_pool.hpp>
 #include <espalier/ops/pad.hpp>
 #include <espalier/ops/slice.hpp>
 #include <espalier/ops/softmax.hpp>
@@ -25,7 +26,9 @@ template <class T> struct Odd : Module<T> {
         y = relu(depth.forward(slice(y, -1, 3, 9)) * 0.5);                                                // [5,5,6]
         y = pad(y, {0, 1, 0, 0}, {0, 0, 2, 0}, -0.25);                                                    // [6,7,6]
         y = avg_pool2d(y, {.size = 2, .stride = 2, .padding = 1});                                        // [4,4,6]
-        y = mul(y, sqrt(abs(table))); // broadcast along columns
+        y = adaptive_avg_pool2d(concat({y, y, slice(y, 2, 0, 1)}, 2), 4);          // [4,9,6]: uneven windows
+        y = adaptive_avg_pool2d(slice(adaptive_avg_pool2d(y, 6), 1, 1, 5), 4) + y; // repeated pixels
+        y = mul(y, sqrt(abs(table)));                                              // broadcast along columns
         const Var<T> peak = global_max_pool(exp(y)), rows = mean(y, {2}), all = sum(y, {1, 2, 3}, Keep::yes);
         y = concat({rows, log(reshape(peak, {x.size(0), 1, 6}))}, 1); // [5,6]
         y = slice(y, 1, 1, 5) + reshape(scale(all, 0.01), {x.size(0), 1, 1});

@@ -173,18 +173,41 @@ private:
         return ids_.contains(node.inputs[i].get()) ? activation(node, i) : constant(node, i);
     }
 
-    std::string step_name(const Node<T>& node) {
-        const std::string module = module_of(node), base = module.empty() ? node.op : module;
+    std::string unique_name(const std::string& base) {
         std::string name = base;
         for (int number = 2; !names_.insert(name).second; ++number) name = join_text(base, "_", number);
         return name;
     }
-    void finish(const Node<T>& node, ExportStep step) {
-        step.name = step_name(node);
+    std::size_t append(ExportStep step, const std::string& base, const Shape& shape) {
+        step.name = unique_name(base);
         step.output = graph_.values.size();
-        graph_.values.push_back({step.name, image_shape(node), {}});
-        ids_.emplace(&node, step.output);
+        graph_.values.push_back({step.name, shape, {}});
         graph_.steps.push_back(std::move(step));
+        return graph_.values.size() - 1;
+    }
+    void finish(const Node<T>& node, ExportStep step) {
+        const std::string module = module_of(node);
+        ids_.emplace(&node, append(std::move(step), module.empty() ? node.op : module, image_shape(node)));
+    }
+
+    /// One axis of an adaptive pool: `size` windows whose extents may differ, each a slice and its mean, side by side.
+    std::size_t averaged(std::size_t value, int axis, Index size, const std::string& base) {
+        const Shape from = graph_.values[value].shape;
+        if (from[axis] == size) return value;
+        ExportStep together{"concat", "", {}, 0, {{"axis", axis}}};
+        Shape one = from, all = from;
+        one[axis] = 1;
+        all[axis] = size;
+        for (Index p = 0; p < size; ++p) {
+            const Index begin = p * from[axis] / size, end = ((p + 1) * from[axis] + size - 1) / size;
+            Shape window = from;
+            window[axis] = end - begin;
+            const std::size_t part =
+                append({"slice", "", {value}, 0, {{"axis", axis}, {"begin", begin}, {"step", 1}}}, base, window);
+            together.inputs.push_back(
+                append({"mean", "", {part}, 0, {{"divisor", end - begin}, {"axis", axis}}}, base, one));
+        }
+        return append(std::move(together), base, all);
     }
 
     void add(const Node<T>& node) {
@@ -192,6 +215,12 @@ private:
         ExportStep step{op, "", {}, 0, image_axes(node.attributes)};
         if (op == "dropout") {
             ids_.emplace(&node, activation(node, 0));
+            return;
+        }
+        if (op == "adaptive_avg_pool2d") {
+            std::size_t value = activation(node, 0);
+            for (const int axis : {0, 1}) value = averaged(value, axis, node.shape[axis + 1], op);
+            ids_.emplace(&node, value);
             return;
         }
         if (op == "conv2d" || op == "linear" || op == "batch_norm" || op == "matmul") {
@@ -299,7 +328,8 @@ template <class T> ExportGraph traced_graph(const pruning::detail::Network<T>& n
 /// The graph of a model, read off one recorded forward pass in inference mode on images of shape [H,W,C].
 ///
 /// Works for any model whose ops are listed at `ExportStep`: what depends on parameters alone becomes a constant,
-/// dropout disappears, an indexed join without a branch is the addition of its constant. The model is unchanged.
+/// dropout disappears, a matrix product is a linear layer, an adaptive pool slices and means, an indexed join without a
+/// branch the addition of its constant. The model is unchanged.
 /// @throws StateError naming the op and the module near it: an op that can't be exported or mixes images, a tensor that
 /// is neither the image nor a parameter or buffer of the model
 template <class M> ExportGraph export_graph(M& model, const Shape& image) {
