@@ -3,6 +3,7 @@
 #include <espalier/train/adam.hpp>
 #include <espalier/train/sgd.hpp>
 
+#include <cmath>
 #include <memory>
 
 using namespace espalier;
@@ -155,4 +156,20 @@ TEST_CASE("optimizer: state of another kind or another shape is refused, with no
     auto wider = network<float>(3, 4);
     CHECK_THROWS_WITH_AS(all_kinds(wider)[0]->load(file, "o."),
                          doctest::Contains("'o.momentum.conv.weight' [3,3,3,4], got [3,3,3,2]"), StateError);
+}
+
+TEST_CASE("optimizer: a learning rate is a number of at least 0") {
+    auto parameters = network<float>(3, 2);
+    const auto kinds = all_kinds(parameters);
+    const double before = kinds[0]->learning_rate();
+    for (const double rate : {-0.1, HUGE_VAL, std::nan("")})
+        CHECK_THROWS_WITH_AS(kinds[0]->set_learning_rate(rate), doctest::Contains("a learning rate of at least 0"),
+                             ShapeError);
+    CHECK(kinds[0]->learning_rate() == before);
+    TensorFile file;
+    kinds[0]->save(file, "o.");
+    TensorFile forged;
+    for (const auto& [name, tensor] : file.entries())
+        forged.add(name, name == "o.learning_rate" ? AnyTensor(Tensor<double>::scalar(-1)) : tensor);
+    CHECK_THROWS_WITH_AS(kinds[0]->load(forged, "o."), doctest::Contains("got -1"), ShapeError);
 }
