@@ -135,6 +135,14 @@ private:
     std::unique_ptr<Prefetch<Batch<T>>> ahead_;
 };
 
+} // namespace espalier::inline ESPALIER_BACKEND
+
+#if ESPALIER_BODIES
+#include <espalier/data/prefetch.hpp>
+#endif
+
+namespace espalier::inline ESPALIER_BACKEND {
+
 template <class T>
 Loader<T>::Loader(ImageSet set, LoaderOptions options) : set_(std::move(set)), options_(std::move(options)) {
     set_.check("Loader");
@@ -187,7 +195,3 @@ template <class T> void Loader<T>::Epoch::advance() { current_ = ahead_->next();
 ESPALIER_COMPILED_CLASS(Loader);
 
 } // namespace espalier::inline ESPALIER_BACKEND
-
-#if ESPALIER_BODIES
-#include <espalier/data/prefetch.hpp>
-#endif
