@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds and runs tests/build/consumer, headers only and with espalier::compiled, in each way of getting the library:
+# Builds and runs tests/build/consumer, headers only and with espalier::compiled, in the ways of getting the library:
 # add_subdirectory (on one thread), FetchContent from a git repository, and find_package of an installation that was
 # moved. Then asks for what an installation can't give, and expects to be told so.
 set -euo pipefail
@@ -18,11 +18,11 @@ quietly() { # a command; its output only if it fails
 configure() { cmake -DCMAKE_BUILD_TYPE=None "$@"; }
 flags=-DCMAKE_CXX_FLAGS="-O0 -DNDEBUG"
 
-consumer() { # folder of the build, then arguments of CMake
-    local build=$work/$1
-    quietly configure -S tests/build/consumer -B "$build" "$flags" "${@:2}"
-    quietly cmake --build "$build"
-    for program in consumer consumer_compiled; do
+consumer() { # folder of the build, its programs, then arguments of CMake
+    local build=$work/$1 program
+    quietly configure -S tests/build/consumer -B "$build" "$flags" "${@:3}"
+    for program in $2; do
+        quietly cmake --build "$build" --target "$program"
         (cd "$build" && "./$program") || fail "$1: $program exited with $?"
     done
     echo "consumer: $1"
@@ -42,19 +42,20 @@ install_to() { # prefix, then arguments of CMake
     rm -r "$work/build"
 }
 
-consumer add_subdirectory -DWAY=add_subdirectory -DESPALIER_DIRECTORY="$PWD" -DESPALIER_WITH_OPENMP=OFF
+consumer add_subdirectory "consumer consumer_compiled" -DWAY=add_subdirectory -DESPALIER_DIRECTORY="$PWD" -DESPALIER_WITH_OPENMP=OFF
 
 mkdir "$work/repository"
 cp -r CMakeLists.txt LICENSE cmake include "$work/repository"
 git() { command git -C "$work/repository" -c user.name=consumer -c user.email=consumer@localhost "$@"; }
 git init -q && git add . && git commit -q -m "The working tree"
-consumer FetchContent -DWAY=FetchContent -DESPALIER_REPOSITORY="file://$work/repository" \
+# What FetchContent fetches is added as a subdirectory; its compiled library was just built.
+consumer FetchContent consumer -DWAY=FetchContent -DESPALIER_REPOSITORY="file://$work/repository" \
     -DESPALIER_COMMIT="$(git rev-parse HEAD)"
 
 install_to "$work/installed" -DESPALIER_INSTALL_COMPILED=ON
 mv "$work/installed" "$work/moved"
 ! grep -rlF -e "$work" -e "$PWD" "$work/moved" || fail "expected no path of the build in these files"
-consumer find_package -DCMAKE_PREFIX_PATH="$work/moved"
+consumer find_package "consumer consumer_compiled" -DCMAKE_PREFIX_PATH="$work/moved"
 
 package=(configure -S tests/build/consumer -B "$work/refused" --fresh -DCMAKE_PREFIX_PATH="$work/moved")
 refused "a version that is too new" "version: 0.1" "${package[@]}" -DWANTED=0.2
