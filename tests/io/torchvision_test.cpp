@@ -82,7 +82,7 @@ void check_parity(Net net, const std::string& model, const NameMap& map, double 
 
     const TensorFile back = export_state(net, map);
     for (const auto& entry : theirs.entries()) {
-        const std::string& name = entry.name; // clang 14 captures no structured binding
+        const std::string& name = entry.name;                // clang 14 captures no structured binding
         if (name.ends_with("num_batches_tracked")) continue; // PyTorch does without it
         CHECK_MESSAGE(back.shape(name) == theirs.shape(name), name);
         if (name.ends_with("running_mean") || (model == "vgg11_bn" && name.ends_with("bias"))) continue; // folded
