@@ -21,10 +21,15 @@ foreach(layer IN ITEMS core tensor cpu autograd ops nn models regularizers pruni
     list(JOIN declared "\n" before)
     list(JOIN defined "\n" now)
     set(source ${PROJECT_BINARY_DIR}/compiled/${layer}${first}.cpp)
-    file(CONFIGURE OUTPUT ${source} @ONLY CONTENT "#define ESPALIER_COMPILED 1
+    file(CONFIGURE OUTPUT ${source} @ONLY CONTENT "#define ESPALIER_COMPILED
+#define ESPALIER_INSTANTIATION extern
+#define ESPALIER_BODIES 0
 @before@
-#undef ESPALIER_COMPILED
-#define ESPALIER_COMPILED 2
+#undef ESPALIER_INSTANTIATION
+#undef ESPALIER_BODIES
+#define ESPALIER_INSTANTIATION
+#define ESPALIER_BODIES 1
+#define ESPALIER_BODY
 @now@
 ")
     list(APPEND sources ${source})
@@ -35,4 +40,4 @@ endforeach()
 add_library(espalier_compiled STATIC EXCLUDE_FROM_ALL ${sources})
 add_library(espalier::compiled ALIAS espalier_compiled)
 target_link_libraries(espalier_compiled PUBLIC espalier)
-target_compile_definitions(espalier_compiled INTERFACE ESPALIER_COMPILED=1)
+target_compile_definitions(espalier_compiled INTERFACE ESPALIER_COMPILED)

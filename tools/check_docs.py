@@ -58,7 +58,7 @@ def build(page, text, work):
         program, folder = file.with_suffix(".out"), file.with_suffix("")
         file.write_text(code)
         archive = [ARCHIVE] if ARCHIVE.exists() and page != "README.md" else []
-        command = [*COMPILER, *(["-O1", "-DESPALIER_COMPILED=1"] if archive else ["-O2"]), file]
+        command = [*COMPILER, *(["-O1", "-DESPALIER_COMPILED"] if archive else ["-O2"]), file]
         command += ["-fsyntax-only"] if goal == "compile" else ["-o", program, *archive, "-lz"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:

@@ -42,7 +42,7 @@ def programs(folder):
     Path(folder, "readme.cpp").write_text(readme_program())
     Path(folder, "yardstick.cpp").write_text(YARDSTICK)
     ours = [*FLAGS, f"-I{ROOT}/include", f"{folder}/readme.cpp"]
-    commands = {"espalier::compiled": [*ours, "-DESPALIER_COMPILED=1"], "headers alone": ours}
+    commands = {"espalier::compiled": [*ours, "-DESPALIER_COMPILED"], "headers alone": ours}
     if Path("/usr/include/torch/csrc/api/include/torch/torch.h").exists():
         commands["libtorch"] = [*FLAGS, "-isystem/usr/include/torch/csrc/api/include", f"{ROOT}/benchmarks/peers/readme.cpp"]
     commands["yardstick"] = [*FLAGS, f"{folder}/yardstick.cpp"]
