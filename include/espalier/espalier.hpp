@@ -68,6 +68,7 @@
 #include <espalier/nn/join.hpp>
 #include <espalier/nn/linear.hpp>
 #include <espalier/nn/module.hpp>
+#include <espalier/nn/network.hpp>
 #include <espalier/nn/padded_shortcut.hpp>
 
 #include <espalier/models/cnn.hpp>

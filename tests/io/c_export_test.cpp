@@ -51,7 +51,7 @@ template <class M> CExport check_c(M& model, const Shape& image, const std::stri
     REQUIRE_MESSAGE(std::system(build.c_str()) == 0, slurp(at + "/errors"));
 
     const Index count = 3;
-    const Tensor<float> x = uniform<float>(pruning::detail::batch_of(count, image), Random(9, "images"), -2, 2);
+    const Tensor<float> x = uniform<float>(batch_of(count, image), Random(9, "images"), -2, 2);
     std::ofstream(at + "/in", std::ios::binary)
         .write(reinterpret_cast<const char*>(x.data()), static_cast<std::streamsize>(x.size()) * 4);
     const std::string run = at + "/net <" + at + "/in >" + at + "/out 2>" + at + "/errors";

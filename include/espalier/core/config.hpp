@@ -21,10 +21,17 @@
 #define ESPALIER_VECTOR_BYTES 16
 #endif
 
-#define ESPALIER_TAG_JOIN(bytes, threads) cpu_v##bytes##_omp##threads
-#define ESPALIER_TAG(bytes, threads) ESPALIER_TAG_JOIN(bytes, threads)
-/// Inline namespace of everything in the library, for instance `cpu_v64_omp1`.
-#define ESPALIER_BACKEND ESPALIER_TAG(ESPALIER_VECTOR_BYTES, ESPALIER_OPENMP)
+// Whether products are fused with their additions, which rounds once where there were two roundings.
+#if defined(__FMA__)
+#define ESPALIER_FMA 1
+#else
+#define ESPALIER_FMA 0
+#endif
+
+#define ESPALIER_TAG_JOIN(bytes, fma, threads) cpu_v##bytes##_fma##fma##_omp##threads
+#define ESPALIER_TAG(bytes, fma, threads) ESPALIER_TAG_JOIN(bytes, fma, threads)
+/// Inline namespace of everything in the library, for instance `cpu_v64_fma1_omp1`.
+#define ESPALIER_BACKEND ESPALIER_TAG(ESPALIER_VECTOR_BYTES, ESPALIER_FMA, ESPALIER_OPENMP)
 
 /// The library: `#include <espalier/espalier.hpp>`, `namespace es = espalier;`.
 namespace espalier {

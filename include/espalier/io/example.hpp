@@ -1,7 +1,7 @@
 #pragma once
 
 #include <espalier/io/tensor_file.hpp>
-#include <espalier/pruning/trace.hpp>
+#include <espalier/nn/network.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -17,14 +17,14 @@ struct ExampleCheck {
 
 namespace detail {
 
-template <class T> Tensor<T> infer(const pruning::detail::Network<T>& net, const Tensor<T>& images) {
+template <class T> Tensor<T> infer(const Network<T>& net, const Tensor<T>& images) {
     const NoGrad no_grad;
-    const pruning::detail::ModeScope<T> mode(net.module, Mode::inference);
+    const ModeScope<T> mode(net.module, Mode::inference);
     return net.forward(Var<T>(images)).value();
 }
 
 template <class T>
-ExampleCheck compare_example(const TensorFile& file, const pruning::detail::Network<T>& net, double tolerance) {
+ExampleCheck compare_example(const TensorFile& file, const Network<T>& net, double tolerance) {
     const Tensor<T> stored = file.get_converted<T>("example.logits");
     const Tensor<T> got = infer(net, file.get_converted<T>("example.images"));
     expect<StateError>(got.shape() == stored.shape(), "check_example: expected logits ", stored.shape(),
@@ -55,7 +55,7 @@ ExampleCheck compare_example(const TensorFile& file, const pruning::detail::Netw
 /// belongs to `extra`. @throws StateError if the file has an example
 template <class M> void save_example(TensorFile& file, M& model, const Tensor<typename M::Scalar>& images) {
     file.add("example.images", images);
-    file.add("example.logits", detail::infer(pruning::detail::network(model), images));
+    file.add("example.logits", detail::infer(network(model), images));
 }
 
 /// Runs the model on the images that `save_example` stored and compares its logits with theirs. The model is unchanged.
@@ -67,7 +67,7 @@ template <class M> void save_example(TensorFile& file, M& model, const Tensor<ty
 /// off.
 /// @throws StateError with the difference if it is beyond the tolerance, or if the file has no example
 template <class M> ExampleCheck check_example(const TensorFile& file, M& model, double tolerance = 1e-4) {
-    return detail::compare_example(file, pruning::detail::network(model), tolerance);
+    return detail::compare_example(file, network(model), tolerance);
 }
 
 ESPALIER_COMPILED_FUNCTION(detail::compare_example);

@@ -306,11 +306,11 @@ private:
     std::set<std::string> names_;
 };
 
-template <class T> ExportGraph traced_graph(const pruning::detail::Network<T>& net, const Shape& image) {
+template <class T> ExportGraph traced_graph(const Network<T>& net, const Shape& image) {
     expect(image.rank() == 3 && image.size() > 0, "export_graph: expected an image [H,W,C], got ", image);
     const KeepValues<T> kept; // of the nodes, some are computed from parameters alone: constants
     const Tensor<T> x =
-        uniform<T>(pruning::detail::batch_of(ExportBuilder<T>::batch, image), Random(0, "export"), -1, 1);
+        uniform<T>(batch_of(ExportBuilder<T>::batch, image), Random(0, "export"), -1, 1);
     const auto trace = pruning::detail::trace_batch(net, x);
     ExportGraph graph = ExportBuilder<T>(trace, kept).build();
     const auto first_image = [](const Tensor<T>& from, const Shape& shape) {
@@ -333,7 +333,7 @@ template <class T> ExportGraph traced_graph(const pruning::detail::Network<T>& n
 /// @throws StateError naming the op and the module near it: an op that can't be exported or mixes images, a tensor that
 /// is neither the image nor a parameter or buffer of the model
 template <class M> ExportGraph export_graph(M& model, const Shape& image) {
-    return detail::traced_graph(pruning::detail::network(model), image);
+    return detail::traced_graph(network(model), image);
 }
 
 ESPALIER_COMPILED_FUNCTION(detail::traced_graph);

@@ -51,7 +51,7 @@ template <class T> Cost cost_of_network(const Network<T>& net, const Shape& imag
 
 /// Cost of a model for one image of shape [H,W,C].
 template <class M> Cost cost(M& model, const Shape& image) {
-    return pruning::detail::cost_of_network(pruning::detail::network(model), image);
+    return pruning::detail::cost_of_network(network(model), image);
 }
 
 ESPALIER_COMPILED_FUNCTION(pruning::cost);

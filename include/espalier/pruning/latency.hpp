@@ -53,7 +53,7 @@ template <class T> Latency time_forward(const Network<T>& net, const Shape& imag
 
 /// Times `model.forward` on random images [batch,H,W,C].
 template <class M> Latency measure_latency(M& model, const Shape& image, const LatencyOptions& options = {}) {
-    return pruning::detail::time_forward(pruning::detail::network(model), image, options);
+    return pruning::detail::time_forward(network(model), image, options);
 }
 
 ESPALIER_COMPILED_FUNCTION(pruning::detail::time_forward);

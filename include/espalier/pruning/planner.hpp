@@ -220,7 +220,7 @@ template <class T> Plan choose(const Network<T>& net, const Shape& image, const 
 /// give more. The model is not changed. @throws ShapeError for options out of range; StateError if nothing can be cut,
 /// if the target asks for no cut, or if it can't be met (the text says how close one can come and what is in the way)
 template <class M> Plan plan(M& model, const Shape& image, const PlanOptions<typename M::Scalar>& options) {
-    return detail::choose(detail::network(model), image, options);
+    return detail::choose(network(model), image, options);
 }
 
 } // namespace pruning

@@ -177,7 +177,7 @@ Surgery<T> operate(const Plan& plan, const Network<T>& net,
 template <class M, class... Optimizers>
 Surgery<typename M::Scalar> apply(const Plan& plan, M& model, Optimizers*... optimizers) {
     using T = typename M::Scalar;
-    return detail::operate<T>(plan, detail::network(model),
+    return detail::operate<T>(plan, network(model),
                               [&](const std::vector<Cut<T>>& cuts) { (optimizers->apply(cuts), ...); });
 }
 

@@ -1,9 +1,8 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
-#include <espalier/nn/module.hpp>
+#include <espalier/nn/network.hpp>
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -22,40 +21,6 @@ template <class T> struct Trace {
 };
 
 namespace detail {
-
-template <class T> const Var<T>& logits(const Var<T>& output) { return output; }
-template <class O> const auto& logits(const O& output) { return output.logits; }
-
-/// A model seen as what all of pruning needs of it, so that pruning is compiled once a scalar type and not once a
-/// model. The model outlives it.
-template <class T> struct Network {
-    Module<T>& module;
-    std::function<Var<T>(const Var<T>&)> forward; ///< images [N,H,W,C] to logits [N,K]
-};
-/// Of any model whose `forward` returns a `Var` or something with a member `logits`.
-template <class M> Network<typename M::Scalar> network(M& model) {
-    return {model, [&model](const auto& x) { return logits(model.forward(x)); }};
-}
-
-/// Sets a module's mode and restores it at the end of the scope.
-template <class T> class ModeScope {
-public:
-    ModeScope(Module<T>& module, Mode mode) : module_(module), previous_(module.mode()) { module_.set_mode(mode); }
-    ~ModeScope() { module_.set_mode(previous_); }
-    ModeScope(const ModeScope&) = delete;
-    ModeScope& operator=(const ModeScope&) = delete;
-
-private:
-    Module<T>& module_;
-    Mode previous_;
-};
-
-/// Shape [N,H,W,C] of `count` images [H,W,C].
-inline Shape batch_of(Index count, const Shape& image) {
-    Shape batch{count};
-    for (const Index extent : image) batch.append(extent);
-    return batch;
-}
 
 template <class T> Trace<T> trace_batch(const Network<T>& net, const Tensor<T>& x) {
     const ModeScope<T> scope(net.module, Mode::inference);
@@ -78,12 +43,12 @@ template <class T> Trace<T> trace_image(const Network<T>& net, const Shape& imag
 ///
 /// `forward` may return a `Var` or anything with a member `logits`. The model is unchanged afterwards.
 template <class M> Trace<typename M::Scalar> trace(M& model, const Tensor<typename M::Scalar>& x) {
-    return detail::trace_batch(detail::network(model), x);
+    return detail::trace_batch(network(model), x);
 }
 
 /// As above for one image of the given shape [H,W,C], all zero: enough for groups and cost.
 template <class M> Trace<typename M::Scalar> trace(M& model, const Shape& image) {
-    return detail::trace_image(detail::network(model), image);
+    return detail::trace_image(network(model), image);
 }
 
 } // namespace pruning
