@@ -22,9 +22,7 @@ template <class M> Tensor<typename M::Scalar> logits(M& model, Path path = Path:
     const NoGrad no_grad;
     const PathScope scope(path);
     model.eval();
-    Shape batch{3};
-    for (const Index extent : of) batch.append(extent);
-    const auto y = pruning::detail::logits(model.forward(Var<T>(random_tensor<T>(batch, "images")))).value();
+    const auto y = network(model).forward(Var<T>(random_tensor<T>(batch_of(3, of), "images"))).value();
     model.train();
     return y;
 }
