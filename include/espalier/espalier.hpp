@@ -26,6 +26,7 @@
 #include <espalier/cpu/lanes.hpp>
 #include <espalier/cpu/microkernel.hpp>
 #include <espalier/cpu/reduce.hpp>
+#include <espalier/cpu/winograd.hpp>
 #include <espalier/cpu/workers.hpp>
 
 #include <espalier/autograd/attributes.hpp>

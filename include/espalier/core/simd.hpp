@@ -3,6 +3,7 @@
 #include <espalier/core/shape.hpp>
 
 #include <cstring>
+#include <type_traits>
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -26,16 +27,52 @@ template <class T> struct Simd {
     }
     /// Writes `lanes` elements; `to` needs no alignment.
     static void store(T* to, Vector v) { std::memcpy(to, &v, sizeof v); }
-    /// Reads the first `count` elements, 0 <= count <= lanes; the other lanes are zero.
+    /// Reads the first `count` elements and no other memory, 0 <= count <= lanes; the other lanes are zero.
     static Vector load_first(const T* from, Index count) {
+#if defined(__AVX512F__)
+        if constexpr (sizeof(T) == 4)
+            return __builtin_ia32_loadups512_mask(from, Vector{}, static_cast<unsigned short>((1u << count) - 1));
+        else
+            return __builtin_ia32_loadupd512_mask(from, Vector{}, static_cast<unsigned char>((1u << count) - 1));
+#elif defined(__AVX__)
+        if constexpr (sizeof(T) == 4)
+            return __builtin_ia32_maskloadps256(reinterpret_cast<const Vector*>(from), first(count));
+        else
+            return __builtin_ia32_maskloadpd256(reinterpret_cast<const Vector*>(from), first(count));
+#else
         Vector v{};
         for (Index i = 0; i < count; ++i) v[i] = from[i];
         return v;
+#endif
     }
     /// Writes the first `count` lanes and no other memory, 0 <= count <= lanes.
     static void store_first(T* to, Vector v, Index count) {
+#if defined(__AVX512F__)
+        if constexpr (sizeof(T) == 4)
+            __builtin_ia32_storeups512_mask(to, v, static_cast<unsigned short>((1u << count) - 1));
+        else
+            __builtin_ia32_storeupd512_mask(to, v, static_cast<unsigned char>((1u << count) - 1));
+#else
         for (Index i = 0; i < count; ++i) to[i] = v[i];
+#endif
     }
+
+#if defined(__AVX__) && !defined(__AVX512F__)
+private:
+    using Integer = std::conditional_t<sizeof(T) == 4, int, long long>;
+    typedef Integer Lanes __attribute__((vector_size(ESPALIER_VECTOR_BYTES)));
+
+    // All bits of the first `count` lanes. Loads of masked lanes cost what plain ones do; stores of them cost AMD's
+    // processors more than a loop.
+    static Lanes first(Index count) {
+        Lanes number;
+        if constexpr (sizeof(T) == 4)
+            number = Lanes{0, 1, 2, 3, 4, 5, 6, 7};
+        else
+            number = Lanes{0, 1, 2, 3};
+        return number < static_cast<Integer>(count);
+    }
+#endif
 };
 
 } // namespace espalier::inline ESPALIER_BACKEND

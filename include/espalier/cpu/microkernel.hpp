@@ -119,11 +119,10 @@ private:
         const auto valid = [&](int v) { return std::clamp<Index>(width - v * S::lanes, 0, S::lanes); };
         detail::unrolled<M>([&](auto i) __attribute__((always_inline)) {
             from[i] = x + x_at[i];
-            const T* const first = start == Start::y ? y + y_at[i] : bias;
             detail::unrolled<V>([&](auto v) __attribute__((always_inline)) {
-                sum[i][v] = start == Start::zero ? S::zero()
-                            : whole              ? S::load(first + v * S::lanes)
-                                                 : S::load_first(first + v * S::lanes, valid(v));
+                sum[i][v] = start != Start::bias ? S::zero()
+                            : whole              ? S::load(bias + v * S::lanes)
+                                                 : S::load_first(bias + v * S::lanes, valid(v));
             });
         });
         for (const Run& run : runs) {
@@ -148,6 +147,7 @@ private:
         detail::unrolled<M>([&](auto i) __attribute__((always_inline)) {
             detail::unrolled<V>([&](auto v) __attribute__((always_inline)) {
                 T* const to = y + y_at[i] + v * S::lanes;
+                if (start == Start::y) sum[i][v] += whole ? S::load(to) : S::load_first(to, valid(v));
                 if (whole)
                     S::store(to, sum[i][v]);
                 else

@@ -309,8 +309,7 @@ private:
 template <class T> ExportGraph traced_graph(const Network<T>& net, const Shape& image) {
     expect(image.rank() == 3 && image.size() > 0, "export_graph: expected an image [H,W,C], got ", image);
     const KeepValues<T> kept; // of the nodes, some are computed from parameters alone: constants
-    const Tensor<T> x =
-        uniform<T>(batch_of(ExportBuilder<T>::batch, image), Random(0, "export"), -1, 1);
+    const Tensor<T> x = uniform<T>(batch_of(ExportBuilder<T>::batch, image), Random(0, "export"), -1, 1);
     const auto trace = pruning::detail::trace_batch(net, x);
     ExportGraph graph = ExportBuilder<T>(trace, kept).build();
     const auto first_image = [](const Tensor<T>& from, const Shape& shape) {

@@ -1,0 +1,130 @@
+#include "conv2d_reference.hpp"
+
+#include <espalier/ops/conv2d_winograd_weights.cpu.hpp>
+
+using namespace espalier;
+using namespace espalier::test;
+
+// The kernels on shapes of every kind, also on those for which the op would not choose them.
+
+namespace {
+
+struct Case {
+    Index batch, height, width, channels, filters, padding;
+};
+
+double relative_l2(const Tensor<double>& expected, const auto& got) {
+    double error = 0, norm = 0;
+    for (Index i = 0; i < expected.size(); ++i) {
+        const double e = expected.data()[i], apart = static_cast<double>(got.data()[i]) - e;
+        error += apart * apart;
+        norm += e * e;
+    }
+    return std::sqrt(error / norm);
+}
+
+/// Relative L2 error in eps: 42 of float's are 5e-6. Transforms with factors up to 8, twice, lose some 5 bits.
+template <class T> void check_l2(const Tensor<T>& got, const Tensor<double>& expected) {
+    const double error = relative_l2(expected, got) / static_cast<double>(std::numeric_limits<T>::epsilon());
+    CHECK_MESSAGE(error <= 42, "relative L2 error of ", error, " eps");
+}
+
+template <class T> struct Results { Tensor<T> y, dx, dw; };
+
+template <class T>
+Results<T> convolve(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b, const Tensor<T>& dy, Index padding) {
+    Results<T> all{Tensor<T>(dy.shape()), Tensor<T>(x.shape()), Tensor<T>(w.shape())};
+    const Cpu on;
+    const auto wv = view<4>(w);
+    const auto plan = kernels::winograd_plan(on, view<4>(x), padding, mutable_view<4>(all.y));
+    // What is not written shows up as NaN.
+    Tensor<T> scratch = Tensor<T>::full({plan.scratch()}, std::numeric_limits<T>::quiet_NaN());
+    kernels::conv2d_winograd(on, plan, view<4>(x),
+                             View<const T, 4>(wv.data(), {3, 3, w.size(3), w.size(0)},
+                                              {wv.stride(1), wv.stride(2), wv.stride(3), wv.stride(0)}),
+                             view<1>(b), mutable_flat(scratch), mutable_view<4>(all.y));
+    const auto back = kernels::winograd_plan(on, view<4>(dy), 2 - padding, mutable_view<4>(all.dx));
+    scratch = Tensor<T>::full({back.scratch()}, std::numeric_limits<T>::quiet_NaN());
+    kernels::conv2d_winograd(on, back, view<4>(dy),
+                             View<const T, 4>(wv.at(0, 2, 2), {3, 3, w.size(0), w.size(3)},
+                                              {-wv.stride(1), -wv.stride(2), wv.stride(0), wv.stride(3)}),
+                             View<const T, 1>(nullptr, {0}), mutable_flat(scratch), mutable_view<4>(all.dx));
+    const auto weights = kernels::winograd_weight_plan(on, view<4>(x), view<4>(dy), padding);
+    scratch = Tensor<T>::full({weights.scratch()}, std::numeric_limits<T>::quiet_NaN());
+    kernels::conv2d_winograd_weight_gradient(on, weights, view<4>(x), view<4>(dy), mutable_flat(scratch),
+                                             mutable_view<4>(all.dw));
+    return all;
+}
+
+template <class T> void check_case(const Case& c) {
+    CAPTURE(c.batch);
+    CAPTURE(c.height);
+    CAPTURE(c.width);
+    CAPTURE(c.channels);
+    CAPTURE(c.filters);
+    CAPTURE(c.padding);
+    const Conv2dOptions options{.padding = c.padding};
+    const auto x = random_tensor<T>({c.batch, c.height, c.width, c.channels});
+    const auto w = random_tensor<T>({c.filters, 3, 3, c.channels}, "w"), b = random_tensor<T>({c.filters}, "b");
+    const auto dy =
+        random_tensor<T>({c.batch, options.output(c.height, 3), options.output(c.width, 3), c.filters}, "dy");
+    const auto got = convolve(x, w, b, dy, c.padding);
+    check_l2(got.y, reference(x, w, b, options).value);
+    const auto [dx, dw] = reference_gradients(x, w, dy, options);
+    check_l2(got.dx, dx.value);
+    check_l2(got.dw, dw.value);
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("winograd: maps of 1x1 to 17x17 and every padding", T, float, double) {
+    for (Index extent = 1; extent <= 9; ++extent) check_case<T>({2, extent, 10 - extent, 9, 17, 1});
+    for (const Index padding : {0, 1, 2}) check_case<T>({2, 5, 7, 8, 8, padding});
+    check_case<T>({1, 17, 16, 8, 16, 1});
+    check_case<T>({1, 1, 1, 1, 1, 1});
+    check_case<T>({1, 3, 3, 2, 3, 0});
+}
+
+TEST_CASE_TEMPLATE("winograd: channels and filters that fill no vector", T, float, double) {
+    for (const Index channels : {3, 16, 37, 49})
+        for (const Index filters : {1, 7, 16, 24, 61}) check_case<T>({2, 6, 6, channels, filters, 1});
+}
+
+TEST_CASE_TEMPLATE("winograd: many tiles, many filters", T, float, double) {
+    check_case<T>({6, 32, 32, 9, 10, 1});  // several blocks of tiles
+    check_case<T>({150, 4, 4, 16, 20, 1}); // several runs of the gradient of the weights
+    check_case<T>({1, 5, 4, 130, 140, 1}); // tiles first
+    check_case<T>({1, 64, 64, 8, 9, 1});
+}
+
+TEST_CASE("winograd: several chunks of the gradient of the weights") {
+    const Case c{18, 12, 12, 144, 140, 1}; // 162 tiles, 102 KB of them in float
+    const auto x = random_tensor<float>({c.batch, c.height, c.width, c.channels});
+    const auto dy = random_tensor<float>({c.batch, c.height, c.width, c.filters}, "dy");
+    CHECK(kernels::winograd_weight_plan(Cpu{}, view<4>(x), view<4>(dy), 1).chunks() > 1);
+    check_case<float>(c);
+}
+
+TEST_CASE_TEMPLATE("winograd: no images, no channels", T, float, double) {
+    const auto none =
+        convolve(Tensor<T>({0, 6, 6, 5}), random_tensor<T>({7, 3, 3, 5}), Tensor<T>({0}), Tensor<T>({0, 6, 6, 7}), 1);
+    for (const T v : none.dw) CHECK(v == 0);
+    const auto empty =
+        convolve(Tensor<T>({2, 6, 6, 0}), Tensor<T>({7, 3, 3, 0}), Tensor<T>({0}), random_tensor<T>({2, 6, 6, 7}), 1);
+    for (const T v : empty.y) CHECK(v == 0);
+    const auto nothing =
+        convolve(random_tensor<T>({2, 6, 6, 5}), Tensor<T>({0, 3, 3, 5}), Tensor<T>({0}), Tensor<T>({2, 6, 6, 0}), 1);
+    for (const T v : nothing.dx) CHECK(v == 0);
+}
+
+TEST_CASE_TEMPLATE("winograd: same bits for 1 and 2 threads", T, float, double) {
+    for (const Case& c : {Case{5, 13, 14, 19, 37, 1}, Case{140, 4, 4, 16, 16, 1}, Case{2, 4, 4, 140, 150, 1}}) {
+        const auto x = random_tensor<T>({c.batch, c.height, c.width, c.channels});
+        const auto w = random_tensor<T>({c.filters, 3, 3, c.channels}, "w"), b = random_tensor<T>({c.filters}, "b");
+        const auto dy = random_tensor<T>({c.batch, c.height, c.width, c.filters}, "dy");
+        check_repeatable([&] {
+            const auto all = convolve(x, w, b, dy, 1);
+            return std::vector<Tensor<T>>{all.y, all.dx, all.dw};
+        });
+    }
+}
