@@ -89,6 +89,7 @@
 #include <espalier/pruning/cost.hpp>
 #include <espalier/pruning/criteria.hpp>
 #include <espalier/pruning/cut.hpp>
+#include <espalier/pruning/follower.hpp>
 #include <espalier/pruning/groups.hpp>
 #include <espalier/pruning/latency.hpp>
 #include <espalier/pruning/mask.hpp>
