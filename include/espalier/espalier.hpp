@@ -72,6 +72,7 @@
 #include <espalier/nn/padded_shortcut.hpp>
 
 #include <espalier/models/cnn.hpp>
+#include <espalier/models/convolution.hpp>
 #include <espalier/models/create.hpp>
 #include <espalier/models/lenet.hpp>
 #include <espalier/models/model.hpp>
