@@ -73,6 +73,7 @@
 #include <espalier/nn/padded_shortcut.hpp>
 
 #include <espalier/models/cnn.hpp>
+#include <espalier/models/convolution.hpp>
 #include <espalier/models/create.hpp>
 #include <espalier/models/lenet.hpp>
 #include <espalier/models/model.hpp>
@@ -90,6 +91,7 @@
 #include <espalier/pruning/cost.hpp>
 #include <espalier/pruning/criteria.hpp>
 #include <espalier/pruning/cut.hpp>
+#include <espalier/pruning/follower.hpp>
 #include <espalier/pruning/groups.hpp>
 #include <espalier/pruning/latency.hpp>
 #include <espalier/pruning/mask.hpp>

@@ -81,7 +81,7 @@ TEST_CASE("ema: a swap puts the averages into the module, a second one puts ever
         const char* const text = "expected the averages beside the module, got them in it";
         TensorFile file;
         CHECK_THROWS_WITH_AS(ema.update(), doctest::Contains(text), StateError);
-        CHECK_THROWS_WITH_AS(ema.apply({}), doctest::Contains(text), StateError);
+        CHECK_THROWS_WITH_AS(ema.prepare({})(), doctest::Contains(text), StateError);
         CHECK_THROWS_WITH_AS(ema.save(file, ""), doctest::Contains(text), StateError);
         CHECK_THROWS_WITH_AS(ema.load(file, ""), doctest::Contains(text), StateError);
     }
@@ -142,9 +142,9 @@ TEST_CASE("ema: an update or a swap after surgery whose cuts were not applied ch
     CHECK_THROWS_WITH_AS(ema.swap(), doctest::Contains(text), StateError);
     CHECK(ema.updates() == 0);
     CHECK(same(values<float>(net), before));
-    CHECK_THROWS_WITH_AS(ema.apply({cuts[0]}), doctest::Contains("Ema::apply: expected cuts to [2] for 'mean'"),
+    CHECK_THROWS_WITH_AS(ema.prepare({cuts[0]})(), doctest::Contains("Ema::prepare: expected cuts to [2] for 'mean'"),
                          StateError);
-    ema.apply(cuts); // the failure before it left the averages whole
+    ema.prepare(cuts)(); // the failure before it left the averages whole
     ema.update();
     CHECK(ema.updates() == 1);
     CHECK(same(averages_of<float>(net, ema), before)); // the values never moved

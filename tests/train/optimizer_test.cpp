@@ -69,7 +69,7 @@ TEST_CASE_TEMPLATE("optimizer: after surgery the step is that of a network that 
             step(*of_large, large, g);
             step(*of_small, small, sliced(g));
         }
-        of_large->apply(cut(large));
+        of_large->prepare(cut(large))();
         const auto g = gradients(small, "c");
         step(*of_large, large, g);
         step(*of_small, small, g);
@@ -91,11 +91,11 @@ TEST_CASE("optimizer: a step after surgery whose cuts were not applied changes n
     CHECK(optimizer->steps() == 0);
     CHECK(same_bits(parameters[0].var.value(), before));
 
-    CHECK_THROWS_WITH_AS(optimizer->apply({cuts[0]}), doctest::Contains("cuts to [3,3,3,2]"), StateError);
+    CHECK_THROWS_WITH_AS(optimizer->prepare({cuts[0]})(), doctest::Contains("cuts to [3,3,3,2]"), StateError);
     cuts[1].extent = 7;
-    CHECK_THROWS_WITH_AS(optimizer->apply(cuts), doctest::Contains("extent 7 along axis 3"), StateError);
+    CHECK_THROWS_WITH_AS(optimizer->prepare(cuts)(), doctest::Contains("extent 7 along axis 3"), StateError);
     cuts[1].extent = 6;
-    optimizer->apply(cuts); // the failures before it left the state whole
+    optimizer->prepare(cuts)(); // the failures before it left the state whole
     step(*optimizer, parameters, g);
     CHECK(optimizer->steps() == 1);
 }
@@ -107,7 +107,7 @@ TEST_CASE("optimizer: a parameter that surgery made anew starts with state zero,
     step(sgd, parameters, {Tensor<double>::zeros({0}), Tensor<double>::ones({2, 3})});
     parameters[0].var.set_value(Tensor<double>::full({4}, 2));
     parameters[1].var.set_value(Tensor<double>::zeros({0, 3}));
-    sgd.apply({{"constant", parameters[0].var, -1, 0, {}}, {"weight", parameters[1].var, 0, 2, {}}});
+    sgd.prepare({{"constant", parameters[0].var, -1, 0, {}}, {"weight", parameters[1].var, 0, 2, {}}})();
     step(sgd, parameters, {Tensor<double>::ones({4}), Tensor<double>::zeros({0, 3})});
     CHECK(parameters[0].var.value().to_vector() == std::vector<double>(4, 1));
 }

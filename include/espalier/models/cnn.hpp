@@ -1,9 +1,9 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
+#include <espalier/models/convolution.hpp>
 #include <espalier/models/model.hpp>
 #include <espalier/nn/batch_norm.hpp>
-#include <espalier/nn/conv2d.hpp>
 #include <espalier/nn/linear.hpp>
 #include <espalier/ops/pool.hpp>
 
@@ -26,13 +26,7 @@ public:
         Index in = options.channels;
         for (const Index width : options.widths) {
             const std::string number = std::to_string(layers_.size() + 1);
-            const Conv2d<T> conv({.in = in,
-                                  .out = width,
-                                  .size = 3,
-                                  .stride = !layers_.empty() && width > in ? 2 : 1,
-                                  .padding = 1,
-                                  .bias = Bias::none,
-                                  .init = Init::zeros()});
+            const Conv2d<T> conv = convolution<T>(in, width, 3, !layers_.empty() && width > in ? 2 : 1);
             layers_.emplace_back(this->child("conv" + number, conv),
                                  this->child("bn" + number, BatchNorm<T>({.channels = width})));
             in = width;

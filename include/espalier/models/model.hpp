@@ -9,7 +9,7 @@
 #include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
-/// Networks for small images: plain code, with no word about pruning.
+/// Networks that classify images: plain code, with no word about pruning.
 namespace models {
 
 /// What a forward pass returns: scores [N,classes], and handles of the feature maps that it went through.

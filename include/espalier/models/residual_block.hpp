@@ -1,9 +1,9 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
+#include <espalier/models/convolution.hpp>
 #include <espalier/models/model.hpp>
 #include <espalier/nn/batch_norm.hpp>
-#include <espalier/nn/conv2d.hpp>
 #include <espalier/nn/join.hpp>
 #include <espalier/nn/padded_shortcut.hpp>
 
@@ -17,17 +17,6 @@ namespace models {
 template <class T> struct BlockResult {
     Var<T> y, stream, branch; ///< stream: the shortcut of x, x itself for an identity; branch: before the join
 };
-
-/// A `size` x `size` convolution without bias that keeps height and width, or divides them by its stride.
-template <class T> Conv2d<T> convolution(Index in, Index out, Index size, Index stride) {
-    return Conv2d<T>({.in = in,
-                      .out = out,
-                      .size = size,
-                      .stride = stride,
-                      .padding = size / 2,
-                      .bias = Bias::none,
-                      .init = Init::zeros()}); // models draw their weights by `initialize`
-}
 
 /// What the branch of a residual block consists of: two 3x3 convolutions; or a 1x1 to a quarter of the block's width, a
 /// 3x3 at that width, which takes the stride, and a 1x1 back.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
+#include <espalier/models/convolution.hpp>
 #include <espalier/models/model.hpp>
 #include <espalier/models/residual_stage.hpp>
 #include <espalier/nn/linear.hpp>
@@ -61,7 +62,7 @@ public:
 private:
     ResNet(const std::string& name, const detail::ResNetLayout& layout, const Options& options)
         : Model<T>(name, options), stem_(layout.stem),
-          conv_(this->child("conv", stem_ == Stem::small ? convolution<T>(options.channels, layout.width, 3, 1)
+          conv_(this->child("conv", stem_ == Stem::small ? convolution<T>(options.channels, layout.width, 3)
                                                          : convolution<T>(options.channels, layout.width, 7, 2))),
           bn_(this->child("bn", BatchNorm<T>({.channels = layout.width}))) {
         Index in = layout.width, out = layout.branch == Branch::basic ? in : 4 * in;

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
+#include <espalier/models/convolution.hpp>
 #include <espalier/models/model.hpp>
 #include <espalier/nn/batch_norm.hpp>
-#include <espalier/nn/conv2d.hpp>
 #include <espalier/nn/dropout.hpp>
 #include <espalier/nn/linear.hpp>
 #include <espalier/ops/activation.hpp>
@@ -95,7 +95,7 @@ private:
     struct Stage : Module<T> {
         void append(Index in, Index out) {
             const std::string number = std::to_string(layers.size() + 1);
-            Conv2d<T> conv({.in = in, .out = out, .size = 3, .padding = 1, .bias = Bias::none, .init = Init::zeros()});
+            const Conv2d<T> conv = convolution<T>(in, out, 3);
             layers.emplace_back(this->child("conv" + number, conv),
                                 this->child("bn" + number, BatchNorm<T>({.channels = out})));
         }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
+#include <espalier/models/convolution.hpp>
 #include <espalier/models/model.hpp>
 #include <espalier/models/residual_stage.hpp>
 #include <espalier/nn/dropout.hpp>
@@ -25,7 +26,7 @@ public:
         : bn1_(this->child("bn1", BatchNorm<T>({.channels = in}))),
           conv1_(this->child("conv1", convolution<T>(in, out, 3, stride))),
           bn2_(this->child("bn2", BatchNorm<T>({.channels = out}))),
-          conv2_(this->child("conv2", convolution<T>(out, out, 3, 1))), join_(this->child("join", Join<T>())) {
+          conv2_(this->child("conv2", convolution<T>(out, out, 3))), join_(this->child("join", Join<T>())) {
         if (rate != 0) dropout_ = this->child("dropout", Dropout<T>(rate, dropout));
         if (stride != 1 || in != out) projection_ = this->child("projection", convolution<T>(in, out, 1, stride));
     }
@@ -61,7 +62,7 @@ public:
     /// @throws ShapeError unless depth = 6n + 4, n >= 1, the width k is positive and `dropout` in [0, 1)
     WideResNet(Index depth, Index width, const Options& options)
         : Model<T>(join_text("wrn-", depth, "-", width), options),
-          conv_(this->child("conv", convolution<T>(options.channels, 16, 3, 1))) {
+          conv_(this->child("conv", convolution<T>(options.channels, 16, 3))) {
         expect(depth >= 10 && depth % 6 == 4 && width >= 1,
                "WideResNet: expected a depth of 6n + 4 and a positive width, got ", depth, " and ", width);
         Index in = 16;

@@ -9,9 +9,9 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// One slice that surgery took out of one parameter or buffer: only `kept` entries of `axis` remain, in that order.
 ///
-/// Optimizers and averages apply it to what they keep for the variable, so the next step is that of a network that had
-/// been small all along. `axis` -1 marks a parameter that surgery made anew (the constant of an indexed join): what is
-/// kept for it starts again, in the parameter's new shape.
+/// Followers, as optimizers are, apply it to what they keep for the variable, so the next step is that of a network
+/// that had been small all along. `axis` -1 marks a parameter that surgery made anew (the constant of an indexed join):
+/// what is kept for it starts again, in the parameter's new shape.
 template <class T> struct Cut {
     std::string name;        ///< path of the parameter from the model
     Var<T> parameter;        ///< already cut
@@ -46,25 +46,6 @@ template <class T> Tensor<T> take(const Tensor<T>& x, int axis, const std::vecto
                       View<T, 3>(y.mutable_data(), {outer, shape[axis], inner}));
     });
     return y;
-}
-
-/// What remains of a tensor that somebody keeps for `of`, shaped as it was before the cuts: sliced by each of its cuts.
-/// Undefined if the parameter was made anew.
-/// @throws StateError, in the name of `who`, if the tensor does not fit the cuts, or the result not the variable
-template <class T>
-Tensor<T> follow(const char* who, const std::vector<Cut<T>>& cuts, const std::string& name, const Var<T>& of,
-                 Tensor<T> tensor) {
-    for (const Cut<T>& cut : cuts) {
-        if (cut.parameter.node() != of.node()) continue;
-        if (cut.axis < 0) return {};
-        expect<StateError>(cut.axis < tensor.rank() && tensor.size(cut.axis) == cut.extent, who,
-                           ": expected state of extent ", cut.extent, " along axis ", cut.axis, " for '", cut.name,
-                           "', got ", tensor.shape());
-        tensor = take(tensor, cut.axis, cut.kept);
-    }
-    expect<StateError>(tensor.shape() == of.shape(), who, ": expected cuts to ", of.shape(), " for '", name, "', got ",
-                       tensor.shape());
-    return tensor;
 }
 
 } // namespace espalier::inline ESPALIER_BACKEND

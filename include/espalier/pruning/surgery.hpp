@@ -2,7 +2,7 @@
 
 #include <espalier/core/compiled.hpp>
 #include <espalier/pruning/certificate.hpp>
-#include <espalier/pruning/cut.hpp>
+#include <espalier/pruning/follower.hpp>
 #include <espalier/pruning/mask.hpp>
 #include <espalier/tensor/random.hpp>
 
@@ -14,29 +14,50 @@ namespace pruning {
 
 /// What `apply` did.
 template <class T> struct Surgery {
-    std::vector<Cut<T>> cuts; ///< each slice of each variable, for optimizers, averages and lineage
+    std::vector<Cut<T>> cuts; ///< each slice of each variable, as the followers got them
     Certificate certificate;  ///< of masked and pruned network
 };
 
 namespace detail {
 
-/// Everything that surgery may change, and the way back.
-template <class T> class Snapshot {
+/// Other values for variables, and other channel lists for joins.
+template <class T> struct Change {
+    std::vector<std::pair<Var<T>, Tensor<T>>> values;
+    std::vector<std::pair<std::shared_ptr<JoinState<T>>, std::vector<Index>>> kept;
+};
+
+/// A change is in the model until the end of the scope, or for good. Neither way allocates, so neither can fail.
+template <class T> class ChangeScope {
 public:
-    explicit Snapshot(const Module<T>& model) {
-        for (const auto& list : {model.parameters(), model.buffers()})
-            for (const auto& named : list) values_.emplace_back(named.var, named.var.value().clone());
-        for (const auto& named : model.joins()) joins_.emplace_back(named.join, named.join->kept);
+    explicit ChangeScope(Change<T> change) : other_(std::move(change)) { swap(); }
+    ~ChangeScope() {
+        if (!for_good_) swap();
     }
-    void restore() {
-        for (auto& [var, value] : values_) var.set_value(value.clone());
-        for (auto& [join, kept] : joins_) join->kept = kept;
-    }
+    ChangeScope(const ChangeScope&) = delete;
+    ChangeScope& operator=(const ChangeScope&) = delete;
+    void keep() noexcept { for_good_ = true; }
 
 private:
-    std::vector<std::pair<Var<T>, Tensor<T>>> values_;
-    std::vector<std::pair<std::shared_ptr<JoinState<T>>, std::vector<Index>>> joins_;
+    void swap() noexcept {
+        for (auto& [var, value] : other_.values) {
+            Tensor<T> previous = var.value();
+            var.set_value(std::move(value));
+            value = std::move(previous);
+        }
+        for (auto& [join, kept] : other_.kept) join->kept.swap(kept);
+    }
+
+    Change<T> other_; // what the model does not have now
+    bool for_good_ = false;
 };
+
+/// The same values in memory of their own.
+template <class T> Change<T> copies(const Module<T>& model) {
+    Change<T> change;
+    for (const auto& list : {model.parameters(), model.buffers()})
+        for (const auto& [name, var] : list) change.values.emplace_back(var, var.value().clone());
+    return change;
+}
 
 /// The new state of one join or shortcut: which stream channels its branch's remaining channels go to, renumbered among
 /// the stream channels that stay, and what the others get.
@@ -80,17 +101,14 @@ NewPlacement<T> new_placement(const Placement<T>& p, const ChannelGraph<T>& grap
     return result;
 }
 
-/// Slices every variable and rewires every join; throws before anything changed.
+/// Every variable sliced and every join rewired, and the slices that are taken; nothing is changed yet.
 template <class T>
-std::vector<Cut<T>> cut(const Module<T>& model, const ChannelGraph<T>& graph, const Removal<T>& removal) {
-    std::vector<NewPlacement<T>> joins;
-    std::set<const JoinState<T>*> rewired; // a module used twice has one join
-    for (const Placement<T>& p : placements(graph.trace()))
-        if (rewired.insert(p.node->join.get()).second) joins.push_back(new_placement(p, graph, removal));
+std::pair<Change<T>, std::vector<Cut<T>>> cut(const Module<T>& model, const ChannelGraph<T>& graph,
+                                              const Removal<T>& removal) {
     std::set<const Node<T>*> constants; // sliced with their joins
     for (const auto& named : model.joins()) constants.insert(named.join->constant.node().get());
 
-    std::vector<std::pair<Var<T>, Tensor<T>>> sliced;
+    Change<T> change;
     std::vector<Cut<T>> cuts;
     for (const auto& list : {model.parameters(), model.buffers()})
         for (const auto& [name, var] : list) {
@@ -102,27 +120,29 @@ std::vector<Cut<T>> cut(const Module<T>& model, const ChannelGraph<T>& graph, co
                 value = take(value, axis, kept);
                 cuts.push_back({name, var, axis, var.size(axis), std::move(kept)});
             }
-            if (value.shape() != var.shape()) sliced.emplace_back(var, value);
+            if (value.shape() != var.shape()) change.values.emplace_back(var, value);
         }
 
-    for (auto& [var, value] : sliced) var.set_value(value);
-    for (const NewPlacement<T>& j : joins) {
-        j.state->kept = j.kept;
-        if (!j.constant.defined()) continue;
+    std::set<const JoinState<T>*> rewired; // a module used twice has one join
+    for (const Placement<T>& p : placements(graph.trace())) {
+        if (!rewired.insert(p.node->join.get()).second) continue;
+        NewPlacement<T> placement = new_placement(p, graph, removal);
+        change.kept.emplace_back(placement.state, std::move(placement.kept));
+        if (!placement.constant.defined()) continue;
+        const Var<T>& constant = placement.state->constant;
         std::string name;
         for (const auto& [candidate, var] : model.parameters())
-            if (var.node() == j.state->constant.node()) name = candidate;
-        const Index extent = j.state->constant.size();
-        j.state->constant.set_value(j.constant);
-        cuts.push_back({name, j.state->constant, -1, extent, {}});
+            if (var.node() == constant.node()) name = candidate;
+        cuts.push_back({name, constant, -1, constant.size(), {}});
+        change.values.emplace_back(constant, placement.constant);
     }
-    return cuts;
+    return {std::move(change), std::move(cuts)};
 }
 
-/// `finish(cuts)` is the last step that may fail: what else must shrink with the model.
+/// `prepare(cuts)` is the last step that may fail: what else must shrink with the model.
 template <class T>
 Surgery<T> operate(const Plan& plan, const Network<T>& net,
-                   const std::function<void(const std::vector<Cut<T>>&)>& finish) {
+                   const std::function<std::vector<Commit>(const std::vector<Cut<T>>&)>& prepare) {
     const ChannelGraph<T> graph(trace_image(net, plan.image), plan.joins);
     const Removal<T> removal = detail::removal(plan, graph);
     expect<StateError>(!removal.empty(), "apply: expected a plan that cuts channels, got one that keeps all");
@@ -143,42 +163,47 @@ Surgery<T> operate(const Plan& plan, const Network<T>& net,
     const auto unchanged = [](const Var<T>& var) { return var.shape(); };
     const Cost predicted = cost<T>(graph.trace(), net.module, [&](const Var<T>& var) { return removal.shape_of(var); });
 
-    Snapshot<T> before(net.module);
-    try {
+    auto [change, cuts] = cut(net.module, graph, removal);
+    result.cuts = std::move(cuts);
+    Tensor<T> masked_reference, masked_fast;
+    {
+        const ChangeScope<T> scope(copies(net.module));
         mask(graph, removal);
-        const Tensor<T> masked_reference = logits(Path::fixed_order), masked_fast = logits(Path::fast);
-        before.restore();
-        result.cuts = cut(net.module, graph, removal);
-        const Tensor<T> reference = logits(Path::fixed_order), fast = logits(Path::fast);
-        const Cost counted = cost<T>(trace_image(net, plan.image), net.module, unchanged);
-        certificate.reference_path_bit_equal = same_bits(masked_reference, reference);
-        certificate.reference_path_max_error = relative_error(masked_reference, reference);
-        certificate.fast_path_max_relative_error = relative_error(masked_fast, fast);
-        certificate.predicted_macs = predicted.macs;
-        certificate.counted_macs = counted.macs;
-        certificate.counted_parameters = counted.parameters;
-        certificate.predicted_parameters = predicted.parameters;
-        finish(result.cuts);
-    } catch (...) {
-        before.restore();
-        throw;
+        masked_reference = logits(Path::fixed_order);
+        masked_fast = logits(Path::fast);
     }
+    ChangeScope<T> pruned(std::move(change));
+    const Tensor<T> reference = logits(Path::fixed_order), fast = logits(Path::fast);
+    const Cost counted = cost<T>(trace_image(net, plan.image), net.module, unchanged);
+    certificate.reference_path_bit_equal = same_bits(masked_reference, reference);
+    certificate.reference_path_max_error = relative_error(masked_reference, reference);
+    certificate.fast_path_max_relative_error = relative_error(masked_fast, fast);
+    certificate.predicted_macs = predicted.macs;
+    certificate.counted_macs = counted.macs;
+    certificate.counted_parameters = counted.parameters;
+    certificate.predicted_parameters = predicted.parameters;
+    std::vector<Commit> commits = prepare(result.cuts);
+    pruned.keep();
+    for (Commit& commit : commits) commit();
     return result;
 }
 
 } // namespace detail
 
-/// Removes the channels that a plan cuts: parameters, buffers, joins and optimizer state become smaller, and the same
-/// `forward` then runs the smaller network.
+/// Removes the channels that a plan cuts: parameters, buffers and joins become smaller, so does what the followers keep
+/// for them (optimizer state, averages), and the same `forward` then runs the smaller network.
 ///
-/// All or nothing: the plan is checked whole before anything changes, and whatever fails later puts everything back.
-/// The certificate compares logits for `images` random images before and after. Each optimizer gets `apply(cuts)`.
-/// @throws StateError if the plan does not fit the model or cuts nothing
-template <class M, class... Optimizers>
-Surgery<typename M::Scalar> apply(const Plan& plan, M& model, Optimizers*... optimizers) {
+/// All or nothing: whatever fails, and whoever, leaves model and followers as they were. The plan is checked whole
+/// before anything changes; the cut network proves itself while the full one is kept; then each follower prepares, and
+/// from there on nothing can fail. Gradients are not kept.
+/// The certificate compares logits for `images` random images before and after.
+/// @throws StateError if the plan does not fit the model or cuts nothing, and whatever a follower throws
+template <class M, Follower<typename M::Scalar>... F>
+Surgery<typename M::Scalar> apply(const Plan& plan, M& model, F*... followers) {
     using T = typename M::Scalar;
-    return detail::operate<T>(plan, network(model),
-                              [&](const std::vector<Cut<T>>& cuts) { (optimizers->apply(cuts), ...); });
+    return detail::operate<T>(plan, network(model), [&](const std::vector<Cut<T>>& cuts) {
+        return std::vector<Commit>{followers->prepare(cuts)...};
+    });
 }
 
 } // namespace pruning

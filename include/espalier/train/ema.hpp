@@ -4,7 +4,7 @@
 #include <espalier/core/parallel.hpp>
 #include <espalier/io/tensor_file.hpp>
 #include <espalier/nn/module.hpp>
-#include <espalier/pruning/cut.hpp>
+#include <espalier/pruning/follower.hpp>
 
 #include <algorithm>
 #include <string>
@@ -89,16 +89,19 @@ public:
         where_ = where_ == Where::outside ? Where::inside : Where::outside;
     }
 
-    /// Follows surgery, as `Optimizer::apply`; the average of a parameter made anew starts at its value.
-    /// @throws StateError, with nothing changed, if averages and variables would not fit each other afterwards
-    void apply(const std::vector<Cut<T>>& cuts) {
-        expect_outside("Ema::apply");
-        std::vector<Tensor<T>> changed;
+    /// Follows surgery, as `Optimizer::prepare`; the average of a parameter made anew starts at its value.
+    /// @throws StateError while the averages are in the module, or if averages and variables would not fit each other
+    /// afterwards
+    Commit prepare(const std::vector<Cut<T>>& cuts) {
+        expect_outside("Ema::prepare");
+        std::vector<Tensor<T>> next;
         for (const auto& [of, average] : slots_) {
-            Tensor<T>& tensor = changed.emplace_back(follow("Ema::apply", cuts, of.name, of.var, average));
+            Tensor<T>& tensor = next.emplace_back(follow("Ema::prepare", cuts, of.name, of.var, average));
             if (!tensor.defined()) tensor = of.var.value().clone();
         }
-        for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].average = std::move(changed[i]);
+        return [this, next = std::move(next)]() mutable noexcept {
+            for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].average = std::move(next[i]);
+        };
     }
 
     /// Adds averages and number of updates under `prefix`; the tensors share memory with this object.

@@ -4,7 +4,7 @@
 #include <espalier/core/parallel.hpp>
 #include <espalier/io/tensor_file.hpp>
 #include <espalier/nn/module.hpp>
-#include <espalier/pruning/cut.hpp>
+#include <espalier/pruning/follower.hpp>
 
 #include <limits>
 #include <string>
@@ -65,20 +65,22 @@ public:
     /// Updates made so far.
     Index steps() const { return steps_; }
 
-    /// Follows surgery: keeps of each state what was kept of its parameter, so that the next step is that of a network
-    /// that had been small all along. A parameter made anew starts with zeros. Cuts of what is not trained here
-    /// (running statistics) are passed over.
-    /// @throws StateError, with nothing changed, if state and parameters would not fit each other afterwards
-    void apply(const std::vector<Cut<T>>& cuts) {
-        std::vector<std::vector<Tensor<T>>> changed;
+    /// Follows surgery (`Follower`): keeps of each state what was kept of its parameter, so that the next step is that
+    /// of a network that had been small all along. A parameter made anew starts with zeros. Cuts of what is not trained
+    /// here (running statistics) are passed over.
+    /// @throws StateError if state and parameters would not fit each other afterwards
+    Commit prepare(const std::vector<Cut<T>>& cuts) {
+        std::vector<std::vector<Tensor<T>>> next;
         for (const Slot& slot : slots_) {
             const auto& [name, var] = slot.parameter;
-            for (Tensor<T>& tensor : changed.emplace_back(slot.state)) {
-                tensor = follow("Optimizer::apply", cuts, name, var, tensor);
+            for (Tensor<T>& tensor : next.emplace_back(slot.state)) {
+                tensor = follow("Optimizer::prepare", cuts, name, var, tensor);
                 if (!tensor.defined()) tensor = zeros_like(var.value());
             }
         }
-        for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].state = std::move(changed[i]);
+        return [this, next = std::move(next)]() mutable noexcept {
+            for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].state = std::move(next[i]);
+        };
     }
 
     /// Adds state, learning rate and number of steps under `prefix`; the tensors share memory with this optimizer.
