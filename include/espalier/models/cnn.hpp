@@ -26,9 +26,9 @@ public:
         Index in = options.channels;
         for (const Index width : options.widths) {
             const std::string number = std::to_string(layers_.size() + 1);
-            const Conv2d<T> conv = convolution<T>(in, width, 3, !layers_.empty() && width > in ? 2 : 1);
-            layers_.emplace_back(this->child("conv" + number, conv),
-                                 this->child("bn" + number, BatchNorm<T>({.channels = width})));
+            const Index stride = !layers_.empty() && width > in ? 2 : 1;
+            const auto conv = this->child("conv" + number, convolution<T>(in, width, 3, stride));
+            layers_.emplace_back(conv, this->child("bn" + number, BatchNorm<T>({.channels = width})));
             in = width;
         }
         linear_ = this->child("linear", Linear<T>({.in = in, .out = options.classes, .init = Init::zeros()}));

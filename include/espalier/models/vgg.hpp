@@ -95,9 +95,8 @@ private:
     struct Stage : Module<T> {
         void append(Index in, Index out) {
             const std::string number = std::to_string(layers.size() + 1);
-            const Conv2d<T> conv = convolution<T>(in, out, 3);
-            layers.emplace_back(this->child("conv" + number, conv),
-                                this->child("bn" + number, BatchNorm<T>({.channels = out})));
+            const auto conv = this->child("conv" + number, convolution<T>(in, out, 3));
+            layers.emplace_back(conv, this->child("bn" + number, BatchNorm<T>({.channels = out})));
         }
         std::vector<std::pair<Conv2d<T>, BatchNorm<T>>> layers;
     };
