@@ -100,7 +100,8 @@ struct WinogradPlan {
 
 /// Plan of `conv2d_winograd` for x [N,H,W,C] and y [N,P,Q,K].
 template <class T> WinogradPlan winograd_plan(Cpu, View<const T, 4> x, Index padding, View<T, 4> y) {
-    constexpr Index products = Winograd<T>::products, most = 48; // a multiple of the 6 and 8 tiles that fill registers
+    // A multiple of the 6 and 8 tiles that fill registers; blocks of 64 channels stay in a second-level cache.
+    constexpr Index products = Winograd<T>::products, most = 24;
     WinogradPlan plan{.tiles = winograd_tiles(y, padding)};
     const Index share = plan.tiles.count / detail::wanted_items();
     plan.block = std::clamp<Index>(share / 6 * 6, 6, most);
