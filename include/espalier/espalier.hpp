@@ -10,6 +10,7 @@
 #include <espalier/core/shape.hpp>
 #include <espalier/core/simd.hpp>
 #include <espalier/core/steady_clock.hpp>
+#include <espalier/core/table.hpp>
 
 #include <espalier/tensor/device.hpp>
 #include <espalier/tensor/random.hpp>
@@ -131,4 +132,3 @@
 
 #include <espalier/report/progress_bar.hpp>
 #include <espalier/report/svg_plot.hpp>
-#include <espalier/report/table.hpp>

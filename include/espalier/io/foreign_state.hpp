@@ -223,6 +223,8 @@ ESPALIER_COMPILED_FUNCTION(export_state);
 } // namespace espalier::inline ESPALIER_BACKEND
 
 #if ESPALIER_BODIES
+#include <espalier/core/table.hpp>
+
 namespace espalier::inline ESPALIER_BACKEND {
 
 ESPALIER_BODY std::string to_text(Fit fit) {
@@ -239,25 +241,15 @@ ESPALIER_BODY std::string to_text(Fit fit) {
 }
 
 ESPALIER_BODY std::string to_text(const StateReport& report) {
-    std::vector<std::vector<std::string>> rows{{"theirs", "shape", "ours", "shape", ""}};
+    Table table({"theirs", "shape", "ours", "shape", "fit"});
     for (const StateMatch& m : report.matches) {
         std::string remark = to_text(m.fit);
         if (m.fit == Fit::other_shape) remark += join_text(", expected ", m.wanted_shape);
         if (m.fit == Fit::other_type) remark += ", " + m.type;
-        rows.push_back({m.theirs.empty() ? "-" : m.theirs, m.type.empty() ? "-" : to_text(m.their_shape),
-                        m.ours.empty() ? "-" : m.ours, m.ours.empty() ? "-" : to_text(m.our_shape), remark});
+        table.row({m.theirs.empty() ? "-" : m.theirs, m.type.empty() ? "-" : to_text(m.their_shape),
+                   m.ours.empty() ? "-" : m.ours, m.ours.empty() ? "-" : to_text(m.our_shape), remark});
     }
-    std::string text;
-    for (const auto& row : rows) {
-        std::string line;
-        for (std::size_t column = 0; column < row.size(); ++column) {
-            std::size_t width = 0;
-            for (const auto& other : rows) width = std::max(width, other[column].size());
-            line += row[column] + std::string(width + 2 - row[column].size(), ' ');
-        }
-        text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
-    }
-    return text;
+    return table.text();
 }
 
 } // namespace espalier::inline ESPALIER_BACKEND
