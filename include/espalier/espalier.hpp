@@ -15,6 +15,7 @@
 #include <espalier/tensor/device.hpp>
 #include <espalier/tensor/random.hpp>
 #include <espalier/tensor/storage.hpp>
+#include <espalier/tensor/swap_axes.hpp>
 #include <espalier/tensor/tensor.hpp>
 #include <espalier/tensor/view.hpp>
 

@@ -4,6 +4,7 @@
 #include <espalier/io/c_kernels.hpp>
 #include <espalier/io/c_text.hpp>
 #include <espalier/io/fold_batch_norm.hpp>
+#include <espalier/tensor/swap_axes.hpp>
 
 // Not part of espalier.hpp: few programs export.
 
@@ -166,20 +167,12 @@ private:
         const Tensor<double> w = graph_.input(step, 1).constant;
         const int with_relu = step.activation == Activation::relu;
         const Index groups = step.op == "conv2d" ? step.attributes.index("groups") : 1;
-        const Index K = w.size(0), inner = w.size(-1), taps = w.size() / std::max<Index>(1, K * inner);
+        const Index K = w.size(0), inner = w.size(-1);
         const bool depthwise = groups > 1 && groups == K && inner == 1;
-        Tensor<double> turned({groups, taps, inner, K / groups}); // from filters first to filters last
-        if (depthwise) turned = Tensor<double>({taps, K});
-        for (Index k = 0; k < K; ++k)
-            for (Index t = 0; t < taps; ++t)
-                for (Index c = 0; c < inner; ++c) {
-                    const Index within = K / groups, group = k / within;
-                    const Index to = depthwise ? t * K + k : ((group * taps + t) * inner + c) * within + k % within;
-                    turned.mutable_data()[to] = w.data()[(k * taps + t) * inner + c];
-                }
+        const Index blocks = depthwise ? 1 : groups; // within which filters go from first to last
         const std::string weights = constant(
             step.inputs[1], join_text(w.shape(), " in ", groups, groups == 1 ? " group" : " groups", ", filters last"),
-            turned);
+            swap_axes(w.reshape({blocks, K / blocks, w.shape().product(1, w.rank())})));
         if (step.op == "linear") {
             need("linear");
             return line(join_text("linear(", x(step), ", ", weights, ", ", bias(step), ", ", inner, ", ", K, ", ",

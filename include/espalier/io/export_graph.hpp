@@ -4,6 +4,7 @@
 #include <espalier/ops/batch_norm.hpp>
 #include <espalier/pruning/trace.hpp>
 #include <espalier/tensor/random.hpp>
+#include <espalier/tensor/swap_axes.hpp>
 
 #include <set>
 
@@ -286,9 +287,7 @@ private:
     void transpose_weight(ExportStep& step) { // x [C] times [C,K] is a linear layer
         const ExportValue& from = graph_.values[step.inputs[1]];
         const Index C = from.shape[0], K = from.shape[1];
-        Tensor<double> w({K, C});
-        for (Index k = 0; k < K; ++k)
-            for (Index c = 0; c < C; ++c) w.mutable_data()[k * C + c] = from.constant.data()[c * K + k];
+        const Tensor<double> w = swap_axes(from.constant.reshape({1, C, K})).reshape({K, C});
         graph_.values.push_back({from.name, w.shape(), w});
         step.op = "linear";
         step.inputs[1] = graph_.values.size() - 1;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/io/export_graph.hpp>
+#include <espalier/tensor/swap_axes.hpp>
 
 #ifndef ONNX_ML // how Debian builds the library, which its headers do not say
 #define ONNX_ML 1
@@ -30,14 +31,11 @@ inline void fill_tensor(onnx::TensorProto& tensor, const std::string& name, cons
 /// [..,H,W,C] to [..,C,H,W]
 inline Tensor<double> channels_first(const Tensor<double>& from) {
     Shape to = from.shape();
-    const Index C = from.size(-1), pixels = from.size(-3) * from.size(-2);
+    const Index H = from.size(-3), W = from.size(-2), C = from.size(-1);
     to[-3] = C;
-    to[-2] = from.size(-3);
-    to[-1] = from.size(-2);
-    Tensor<double> turned(to);
-    for (Index i = 0; i < from.size(); ++i)
-        turned.mutable_data()[i / (pixels * C) * pixels * C + i % C * pixels + i / C % pixels] = from.data()[i];
-    return turned;
+    to[-2] = H;
+    to[-1] = W;
+    return swap_axes(from.reshape({to.product(0, to.rank() - 3), H * W, C})).reshape(to);
 }
 
 /// The ONNX nodes of a graph's steps and the initializers of its constants.
