@@ -202,9 +202,8 @@ private:
                         join_text(y, "[(i0 * ", to[1], " + i1) * ", K, " + ", kept, "[i2]] = ", x(step), "[(i0 * ",
                                   stride * from[1], " + i1 * ", stride, ") * ", from[2], " + i2]"));
         }
-        Tensor<double> absent = graph_.input(step, 2).constant.clone(); // entries of kept channels are unused, not zero
-        for (const Index channel : step.channels) absent.mutable_data()[channel] = 0;
-        const std::string all = at(y, pixels, {K, 1}), shift = constant(step.inputs[2], "of absent channels", absent);
+        const std::string all = at(y, pixels, {K, 1}),
+                          shift = constant(step.inputs[2], "of absent channels", graph_.input(step, 2).constant);
         each(pixels, join_text(all, " = ", at(x(step), pixels, {K, 1}), " + ", at(shift, pixels, {0, 1})));
         each({pixels[0], J}, join_text(y, "[i0 * ", K, " + ", kept, "[i1]] += ", x(step, 1), "[i0 * ", J, " + i1]"));
         if (step.activation != Activation::none) each({to.size()}, y + "[i0] = " + activated(step, y + "[i0]"));

@@ -26,7 +26,7 @@ struct ExportValue {
 /// | conv2d                               | x, w [K,R,S,C/groups], [b]    | stride, padding, dilation, groups         |
 /// | linear                               | x [C], w [K,C], [b]           |                                           |
 /// | batch_norm                           | x, gamma, beta, mean, variance | epsilon                                  |
-/// | join                                 | stream, branch, [constant]    | `channels` of the stream if indexed       |
+/// | join                                 | stream, branch, [constant]    | if indexed `channels`; constant 0 there   |
 /// | place                                | x [H,W,C]                     | stride; `channels` of the result          |
 /// | add, sub, mul                        | a, b (either may be constant) |                                           |
 /// | relu, sigmoid, tanh, exp, log, abs, sqrt, softmax (last axis), reshape | x |                                 |
@@ -81,6 +81,19 @@ inline bool exports_plainly(const std::string& op) {
                                            "concat", "max_pool2d", "avg_pool2d", "sum",     "mean",  "global_max_pool"};
     return ops.contains(op);
 }
+
+/// Names, each given once: a second `conv` is `conv_2`.
+class UniqueNames {
+public:
+    std::string operator()(const std::string& base) {
+        std::string name = base;
+        for (int number = 2; !taken_.insert(name).second; ++number) name = join_text(base, "_", number);
+        return name;
+    }
+
+private:
+    std::set<std::string> taken_;
+};
 
 /// Makes an export graph of a trace, node by node.
 template <class T> class ExportBuilder {
@@ -162,25 +175,18 @@ private:
         expect<StateError>(registered || !operand->is_leaf(), "export_graph: expected operand ", i, " of ", near(node),
                            " to be the image, a parameter or a buffer of the model, got a leaf ", operand->shape,
                            " that is not registered");
-        const Tensor<T> from = registered ? variable->second.var.value() : kept_.of(operand);
-        Tensor<double> value(from.shape());
-        for (Index e = 0; e < from.size(); ++e) value.mutable_data()[e] = static_cast<double>(from.data()[e]);
+        const Tensor<T> value = registered ? variable->second.var.value() : kept_.of(operand);
         const std::string name =
             registered ? variable->second.name : join_text(operand->op, "_constant_", graph_.values.size());
-        graph_.values.push_back({name, value.shape(), value});
+        graph_.values.push_back({name, value.shape(), value.template cast<double>()});
         return constants_[operand] = graph_.values.size() - 1;
     }
     std::size_t either(const Node<T>& node, std::size_t i) {
         return ids_.contains(node.inputs[i].get()) ? activation(node, i) : constant(node, i);
     }
 
-    std::string unique_name(const std::string& base) {
-        std::string name = base;
-        for (int number = 2; !names_.insert(name).second; ++number) name = join_text(base, "_", number);
-        return name;
-    }
     std::size_t append(ExportStep step, const std::string& base, const Shape& shape) {
-        step.name = unique_name(base);
+        step.name = unique_(base);
         step.output = graph_.values.size();
         graph_.values.push_back({step.name, shape, {}});
         graph_.steps.push_back(std::move(step));
@@ -246,6 +252,8 @@ private:
         if (op == "join" && node.join->indexed()) {
             step.channels = node.join->kept;
             step.inputs.push_back(constant(node, 2));
+            Tensor<double>& absent = graph_.values[step.inputs[2]].constant;
+            for (const Index channel : step.channels) absent.mutable_data()[channel] = 0; // the branch adds there
             if (step.channels.empty()) { // all that is left of the branch
                 step.op = "add";
                 step.inputs.erase(step.inputs.begin() + 1);
@@ -302,23 +310,17 @@ private:
     const KeepValues<T>& kept_;
     ExportGraph graph_;
     std::unordered_map<const Node<T>*, std::size_t> ids_, constants_;
-    std::set<std::string> names_;
+    UniqueNames unique_;
 };
 
 template <class T> ExportGraph traced_graph(const Network<T>& net, const Shape& image) {
     expect(image.rank() == 3 && image.size() > 0, "export_graph: expected an image [H,W,C], got ", image);
     const KeepValues<T> kept; // of the nodes, some are computed from parameters alone: constants
-    const Tensor<T> x =
-        uniform<T>(batch_of(ExportBuilder<T>::batch, image), Random(0, "export"), -1, 1);
+    const Tensor<T> x = uniform<T>(batch_of(ExportBuilder<T>::batch, image), Random(0, "export"), -1, 1);
     const auto trace = pruning::detail::trace_batch(net, x);
     ExportGraph graph = ExportBuilder<T>(trace, kept).build();
-    const auto first_image = [](const Tensor<T>& from, const Shape& shape) {
-        Tensor<double> to(shape);
-        for (Index e = 0; e < to.size(); ++e) to.mutable_data()[e] = static_cast<double>(from.data()[e]);
-        return to;
-    };
-    graph.sample = first_image(x, image);
-    graph.expected = first_image(trace.output.value(), graph.values[graph.output].shape);
+    graph.sample = x.rows(0, 1).template cast<double>().reshape(image);
+    graph.expected = trace.output.value().rows(0, 1).template cast<double>().reshape(graph.values[graph.output].shape);
     return graph;
 }
 

@@ -21,12 +21,8 @@ inline void fill_tensor(onnx::TensorProto& tensor, const std::string& name, cons
     tensor.set_name(name);
     tensor.set_data_type(onnx::TensorProto::FLOAT);
     for (const Index extent : shape) tensor.add_dims(extent);
-    std::string bytes(static_cast<std::size_t>(values.size()) * sizeof(float), '\0');
-    for (Index i = 0; i < values.size(); ++i) {
-        const auto value = static_cast<float>(values.data()[i]);
-        std::memcpy(bytes.data() + static_cast<std::size_t>(i) * sizeof value, &value, sizeof value);
-    }
-    tensor.set_raw_data(std::move(bytes));
+    const Tensor<float> floats = values.cast<float>();
+    tensor.set_raw_data(floats.data(), static_cast<std::size_t>(floats.size()) * sizeof(float));
 }
 /// [..,H,W,C] to [..,C,H,W]
 inline Tensor<double> channels_first(const Tensor<double>& from) {
@@ -45,8 +41,8 @@ inline Tensor<double> channels_first(const Tensor<double>& from) {
 class OnnxWriter {
 public:
     OnnxWriter(const ExportGraph& graph, onnx::GraphProto& to) : graph_(graph), to_(to), names_(graph.values.size()) {
-        names_[0] = unique("image");
-        names_[graph.output] = unique("logits");
+        names_[0] = unique_("image");
+        names_[graph.output] = unique_("logits");
         describe(*to_.add_input(), 0);
         describe(*to_.add_output(), graph.output);
         for (const ExportStep& step : graph.steps) write_step(step);
@@ -58,11 +54,6 @@ private:
 
     // Names and constants.
 
-    std::string unique(const std::string& base) {
-        std::string name = base;
-        for (int number = 2; !taken_.insert(name).second; ++number) name = join_text(base, "_", number);
-        return name;
-    }
     const Shape& shape(std::size_t value) const { return graph_.values[value].shape; }
     bool is_map(std::size_t value) const { return shape(value).rank() == 3; }
     void describe(onnx::ValueInfoProto& info, std::size_t value) {
@@ -81,7 +72,7 @@ private:
     std::string constant(std::size_t value, const std::string& order, const Tensor<double>& elements) {
         const auto [it, fresh] = constants_.emplace(std::pair(value, order), "");
         if (fresh) {
-            it->second = unique(graph_.values[value].name);
+            it->second = unique_(graph_.values[value].name);
             fill_tensor(*to_.add_initializer(), it->second, elements.shape(), elements);
         }
         return it->second;
@@ -89,7 +80,7 @@ private:
     std::string constant(std::size_t value) { return constant(value, "", graph_.values[value].constant); }
     std::string integers(const std::string& name, const Indices& values) {
         onnx::TensorProto& tensor = *to_.add_initializer();
-        tensor.set_name(unique(name));
+        tensor.set_name(unique_(name));
         tensor.set_data_type(onnx::TensorProto::INT64);
         tensor.add_dims(static_cast<Index>(values.size()));
         for (const Index value : values) tensor.add_int64_data(value);
@@ -97,7 +88,7 @@ private:
     }
     std::string number(const std::string& name, double value) {
         onnx::TensorProto& tensor = *to_.add_initializer();
-        fill_tensor(tensor, unique(name), {}, Tensor<double>::scalar(value));
+        fill_tensor(tensor, unique_(name), {}, Tensor<double>::scalar(value));
         return tensor.name();
     }
 
@@ -131,7 +122,7 @@ private:
     std::string channels_last(std::size_t value) {
         const bool turned = is_map(value) && shape(value)[0] * shape(value)[1] != 1;
         const std::string& name = names_[value];
-        return turned ? transposed(name, {0, 2, 3, 1}, unique(name + ".channels_last")) : name;
+        return turned ? transposed(name, {0, 2, 3, 1}, unique_(name + ".channels_last")) : name;
     }
     /// The constant in the order in which ONNX broadcasts it against a result of that rank.
     std::string broadcast(std::size_t value, int rank) {
@@ -148,9 +139,9 @@ private:
 
     void write_step(const ExportStep& step) {
         std::string& y = names_[step.output];
-        const std::string name = step.output == graph_.output ? y : unique(step.name);
+        const std::string name = step.output == graph_.output ? y : unique_(step.name);
         const bool relu = step.activation == Activation::relu;
-        y = relu ? unique(name + ".before_relu") : name;
+        y = relu ? unique_(name + ".before_relu") : name;
         write(step, y);
         if (relu) node("Relu", {std::exchange(y, name)}, name);
     }
@@ -179,7 +170,7 @@ private:
         } else if (step.op == "scale") {
             node("Mul", {x(step), number(step.name + ".factor", step.attributes.number("factor"))}, y);
         } else if (step.op == "global_max_pool") {
-            const std::string map = unique(y + ".map");
+            const std::string map = unique_(y + ".map");
             node("GlobalMaxPool", {x(step)}, map);
             node("Flatten", {map}, y);
         } else {
@@ -231,7 +222,7 @@ private:
         extents.insert(extents.end(), to.begin(), to.end());
         const bool turned = to.rank() == 3 && to[0] * to[1] != 1;
         if (to.rank() == 3 && !turned) std::rotate(extents.begin() + 1, extents.end() - 1, extents.end());
-        const std::string last = turned ? unique(y + ".channels_last") : y;
+        const std::string last = turned ? unique_(y + ".channels_last") : y;
         node("Reshape", {channels_last(step.inputs[0]), integers(step.name + ".shape", extents)}, last);
         if (turned) transposed(last, {0, 3, 1, 2}, y);
     }
@@ -270,7 +261,7 @@ private:
         Indices pads(static_cast<std::size_t>(2 * rank), 0);
         pads[static_cast<std::size_t>(axis)] = run ? first : 0;
         pads[static_cast<std::size_t>(rank + axis)] = run ? width - first - count : 1; // one channel of zeros
-        const std::string padded = run ? y : unique(y + ".padded");
+        const std::string padded = run ? y : unique_(y + ".padded");
         node("Pad", {x, integers(step.name + ".pads", pads)}, padded);
         if (run) return y;
         Indices source(static_cast<std::size_t>(width), count);
@@ -284,7 +275,7 @@ private:
             const Index stride = step.attributes.index("stride");
             std::string from = x(step);
             if (stride > 1) {
-                const std::string every = unique(y + ".strided");
+                const std::string every = unique_(y + ".strided");
                 const Shape& s = shape(step.inputs[0]);
                 node("Slice",
                      {from, integers(step.name + ".starts", {0, 0}), integers(step.name + ".ends", {s[0], s[1]}),
@@ -296,14 +287,9 @@ private:
         } else if (step.channels.empty()) {
             node("Add", {x(step), x(step, 1)}, y);
         } else {
-            const std::string all = spread(step, x(step, 1), step.inputs[1], unique(y + ".branch"));
-            const std::string shifted = unique(y + ".with_constant");
-            Tensor<double> constant_of_absent = graph_.input(step, 2).constant.clone(); // others are unused, not zero
-            for (const Index channel : step.channels) constant_of_absent.mutable_data()[channel] = 0;
-            Shape shape_first = constant_of_absent.shape();
-            if (is_map(step.output)) shape_first = {shape_first[0], 1, 1};
-            node("Add", {all, constant(step.inputs[2], "of absent channels", constant_of_absent.reshape(shape_first))},
-                 shifted);
+            const std::string all = spread(step, x(step, 1), step.inputs[1], unique_(y + ".branch"));
+            const std::string shifted = unique_(y + ".with_constant");
+            node("Add", {all, broadcast(step.inputs[2], shape(step.output).rank())}, shifted);
             node("Add", {x(step), shifted}, y);
         }
     }
@@ -341,7 +327,7 @@ private:
     const ExportGraph& graph_;
     onnx::GraphProto& to_;
     Names names_; // by value
-    std::set<std::string> taken_;
+    UniqueNames unique_;
     std::map<std::pair<std::size_t, std::string>, std::string> constants_;
     std::map<std::size_t, Shape> flattened_; // maps flattened with their channels first, by the result
 };
