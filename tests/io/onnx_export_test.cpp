@@ -152,7 +152,7 @@ TEST_CASE("write_onnx: errors come before any file") {
     Chain<float> model;
     const ExportGraph graph = export_graph(model, {4, 4, 3});
     CHECK_THROWS_WITH_AS(write_onnx(graph, at + "/n.onnx", {.normalize = {.mean = {0}, .deviation = {1}}}),
-                         "onnx_model: expected statistics of 3 channels, got 1 means and 1 deviations", StateError);
+                         "onnx_model: expected statistics of 3 channels, got 1 means and 1 deviations", ShapeError);
     OneFilter<float> empty;
     empty.a.conv.weight.set_value(Tensor<float>({0, 3, 3, 3}));
     for (Var<float>* v : {&empty.a.bn.gamma, &empty.a.bn.beta, &empty.a.bn.running_mean, &empty.a.bn.running_var})
