@@ -1,4 +1,5 @@
 #include "io/odd_network.hpp"
+#include "io/steps.hpp"
 
 #include <espalier/io/export_graph.hpp>
 #include <espalier/models/resnet.hpp>
@@ -15,11 +16,6 @@ using namespace espalier::test;
 
 namespace {
 
-std::vector<std::string> ops(const ExportGraph& graph) {
-    std::vector<std::string> all;
-    for (const ExportStep& step : graph.steps) all.push_back(step.op);
-    return all;
-}
 const ExportStep& step_named(const ExportGraph& graph, const std::string& name) {
     for (const ExportStep& step : graph.steps)
         if (step.name == name) return step;

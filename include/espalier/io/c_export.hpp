@@ -3,6 +3,7 @@
 #include <espalier/data/atomic_file.hpp>
 #include <espalier/data/normalize.hpp>
 #include <espalier/io/c_writer.hpp>
+#include <espalier/io/export_graph.hpp>
 
 // Not part of espalier.hpp: few programs export.
 

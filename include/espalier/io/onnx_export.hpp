@@ -2,6 +2,7 @@
 
 #include <espalier/data/atomic_file.hpp>
 #include <espalier/data/normalize.hpp>
+#include <espalier/io/export_graph.hpp>
 #include <espalier/io/fold_batch_norm.hpp>
 #include <espalier/io/onnx_writer.hpp>
 
