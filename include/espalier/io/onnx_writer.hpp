@@ -1,38 +1,15 @@
 #pragma once
 
-#include <espalier/io/export_graph.hpp>
-#include <espalier/tensor/swap_axes.hpp>
-
-#ifndef ONNX_ML // how Debian builds the library, which its headers do not say
-#define ONNX_ML 1
-#define ONNX_NAMESPACE onnx
-#endif
-#include <onnx/onnx_pb.h>
+#include <espalier/io/export_step.hpp>
+#include <espalier/io/onnx_messages.hpp>
 
 #include <map>
+#include <utility>
 
 // Not part of espalier.hpp: needs ONNX and protobuf, which the CMake target espalier::onnx brings.
 
 namespace espalier::inline ESPALIER_BACKEND {
 namespace detail {
-
-inline void fill_tensor(onnx::TensorProto& tensor, const std::string& name, const Shape& shape,
-                        const Tensor<double>& values) {
-    tensor.set_name(name);
-    tensor.set_data_type(onnx::TensorProto::FLOAT);
-    for (const Index extent : shape) tensor.add_dims(extent);
-    const Tensor<float> floats = values.cast<float>();
-    tensor.set_raw_data(floats.data(), static_cast<std::size_t>(floats.size()) * sizeof(float));
-}
-/// [..,H,W,C] to [..,C,H,W]
-inline Tensor<double> channels_first(const Tensor<double>& from) {
-    Shape to = from.shape();
-    const Index H = from.size(-3), W = from.size(-2), C = from.size(-1);
-    to[-3] = C;
-    to[-2] = H;
-    to[-1] = W;
-    return swap_axes(from.reshape({to.product(0, to.rank() - 3), H * W, C})).reshape(to);
-}
 
 /// The ONNX nodes of a graph's steps and the initializers of its constants.
 ///
@@ -102,20 +79,8 @@ private:
         made.add_output(output);
         return made;
     }
-    static void attribute(onnx::NodeProto& node, const char* name, Index value) {
-        onnx::AttributeProto& made = *node.add_attribute();
-        made.set_name(name);
-        made.set_type(onnx::AttributeProto::INT);
-        made.set_i(value);
-    }
-    static void attribute(onnx::NodeProto& node, const char* name, const Indices& values) {
-        onnx::AttributeProto& made = *node.add_attribute();
-        made.set_name(name);
-        made.set_type(onnx::AttributeProto::INTS);
-        for (const Index value : values) made.add_ints(value);
-    }
     std::string transposed(const std::string& x, const Indices& order, const std::string& y) {
-        attribute(node("Transpose", {x}, y), "perm", order);
+        set_attribute(node("Transpose", {x}, y), "perm", order);
         return y;
     }
     /// A value with its channels last, as the framework has it. A map of one pixel is the same in both orders.
@@ -160,13 +125,10 @@ private:
         if (step.op == "batch_norm") {
             Names inputs{x(step)};
             for (std::size_t i = 1; i < 5; ++i) inputs.push_back(constant(step.inputs[i]));
-            onnx::AttributeProto& epsilon = *node("BatchNormalization", inputs, y).add_attribute();
-            epsilon.set_name("epsilon");
-            epsilon.set_type(onnx::AttributeProto::FLOAT);
-            epsilon.set_f(static_cast<float>(step.attributes.number("epsilon")));
+            set_attribute(node("BatchNormalization", inputs, y), "epsilon", step.attributes.number("epsilon"));
         } else if (step.op == "softmax") {
             const Index last = shape(step.inputs[0]).rank() - 1;
-            attribute(node("Softmax", {x(step)}, y), "axis", onnx_axis(step.inputs[0], last));
+            set_attribute(node("Softmax", {x(step)}, y), "axis", onnx_axis(step.inputs[0], last));
         } else if (step.op == "scale") {
             node("Mul", {x(step), number(step.name + ".factor", step.attributes.number("factor"))}, y);
         } else if (step.op == "global_max_pool") {
@@ -182,17 +144,20 @@ private:
         }
     }
 
+    /// The window of `taps` that a convolution or pool slides over its map.
+    static void set_window(onnx::NodeProto& node, const ExportStep& step, const Indices& taps) {
+        set_attribute(node, "kernel_shape", taps);
+        set_attribute(node, "strides", Indices(2, step.attributes.index("stride")));
+        set_attribute(node, "pads", Indices(4, step.attributes.index("padding")));
+    }
     void write_conv2d(const ExportStep& step, const std::string& y) {
         const Tensor<double> w = graph_.input(step, 1).constant; // [K,R,S,C] -> [K,C,R,S]
         Names inputs{x(step), constant(step.inputs[1], "channels first", channels_first(w))};
         if (step.inputs.size() > 2) inputs.push_back(constant(step.inputs[2]));
         onnx::NodeProto& conv = node("Conv", inputs, y);
-        const auto square = [&](const char* name) { return Indices(2, step.attributes.index(name)); };
-        attribute(conv, "kernel_shape", Indices{w.size(1), w.size(2)});
-        attribute(conv, "strides", square("stride"));
-        attribute(conv, "pads", Indices(4, step.attributes.index("padding")));
-        attribute(conv, "dilations", square("dilation"));
-        attribute(conv, "group", step.attributes.index("groups"));
+        set_window(conv, step, {w.size(1), w.size(2)});
+        set_attribute(conv, "dilations", Indices(2, step.attributes.index("dilation")));
+        set_attribute(conv, "group", step.attributes.index("groups"));
     }
     void write_linear(const ExportStep& step, const std::string& y) {
         Names inputs{x(step)};
@@ -206,7 +171,7 @@ private:
                                       channels_first(w.reshape({w.size(0), s[0], s[1], s[2]})).reshape(w.shape())));
         }
         if (step.inputs.size() > 2) inputs.push_back(constant(step.inputs[2]));
-        attribute(node("Gemm", inputs, y), "transB", 1);
+        set_attribute(node("Gemm", inputs, y), "transB", Index(1));
     }
     void write_reshape(const ExportStep& step, const std::string& y) {
         const Shape &from = shape(step.inputs[0]), &to = shape(step.output);
@@ -237,19 +202,18 @@ private:
         const std::string input = direct ? x(step) : channels_last(from);
         if (step.op == "mean") {
             onnx::NodeProto& reduced = node("ReduceMean", {input}, y);
-            attribute(reduced, "axes", places);
-            attribute(reduced, "keepdims", kept);
+            set_attribute(reduced, "axes", places);
+            set_attribute(reduced, "keepdims", Index(kept));
         } else {
-            attribute(node("ReduceSum", {input, integers(step.name + ".axes", places)}, y), "keepdims", kept);
+            set_attribute(node("ReduceSum", {input, integers(step.name + ".axes", places)}, y), "keepdims",
+                          Index(kept));
         }
     }
     void write_pool(const ExportStep& step, const std::string& y) {
         const bool average = step.op == "avg_pool2d";
         onnx::NodeProto& pool = node(average ? "AveragePool" : "MaxPool", {x(step)}, y);
-        attribute(pool, "kernel_shape", Indices{step.attributes.index("rows"), step.attributes.index("columns")});
-        attribute(pool, "strides", Indices(2, step.attributes.index("stride")));
-        attribute(pool, "pads", Indices(4, step.attributes.index("padding")));
-        if (average) attribute(pool, "count_include_pad", 1);
+        set_window(pool, step, {step.attributes.index("rows"), step.attributes.index("columns")});
+        if (average) set_attribute(pool, "count_include_pad", Index(1));
     }
 
     /// Channels of x at `channels` among `width`, the others 0: padding, and where they are no run, a gather behind it.
@@ -267,8 +231,14 @@ private:
         Indices source(static_cast<std::size_t>(width), count);
         for (Index j = 0; j < count; ++j)
             source[static_cast<std::size_t>(step.channels[static_cast<std::size_t>(j)])] = j;
-        attribute(node("Gather", {padded, integers(step.name + ".source", source)}, y), "axis", axis);
+        set_attribute(node("Gather", {padded, integers(step.name + ".source", source)}, y), "axis", axis);
         return y;
+    }
+    /// What a Slice of the step's operand reads.
+    Names sliced(const ExportStep& step, const Indices& starts, const Indices& ends, const Indices& axes,
+                 const Indices& steps) {
+        return {x(step), integers(step.name + ".starts", starts), integers(step.name + ".ends", ends),
+                integers(step.name + ".axes", axes), integers(step.name + ".steps", steps)};
     }
     void write_indexed(const ExportStep& step, const std::string& y) {
         if (step.op == "place") {
@@ -277,10 +247,7 @@ private:
             if (stride > 1) {
                 const std::string every = unique_(y + ".strided");
                 const Shape& s = shape(step.inputs[0]);
-                node("Slice",
-                     {from, integers(step.name + ".starts", {0, 0}), integers(step.name + ".ends", {s[0], s[1]}),
-                      integers(step.name + ".axes", {2, 3}), integers(step.name + ".steps", {stride, stride})},
-                     every);
+                node("Slice", sliced(step, {0, 0}, {s[0], s[1]}, {2, 3}, {stride, stride}), every);
                 from = every;
             }
             spread(step, from, step.inputs[0], y);
@@ -298,15 +265,12 @@ private:
         if (step.op == "concat") {
             Names inputs;
             for (const std::size_t input : step.inputs) inputs.push_back(names_[input]);
-            attribute(node("Concat", inputs, y), "axis", onnx_axis(from, step.attributes.index("axis")));
+            set_attribute(node("Concat", inputs, y), "axis", onnx_axis(from, step.attributes.index("axis")));
         } else if (step.op == "slice") {
             const Index axis = step.attributes.index("axis"), begin = step.attributes.index("begin");
             const Index every = step.attributes.index("step");
             const Index end = begin + every * shape(step.output)[static_cast<int>(axis)]; // past the end is the end
-            node("Slice",
-                 {x(step), integers(step.name + ".starts", {begin}), integers(step.name + ".ends", {end}),
-                  integers(step.name + ".axes", {onnx_axis(from, axis)}), integers(step.name + ".steps", {every})},
-                 y);
+            node("Slice", sliced(step, {begin}, {end}, {onnx_axis(from, axis)}, {every}), y);
         } else {
             const Indices before = step.attributes.list("before");
             const auto rank = static_cast<Index>(before.size()) + 1;
