@@ -185,10 +185,7 @@ TEST_CASE("write_c: errors come before any file") {
     CHECK_THROWS_WITH_AS(write_c(export_graph(model, {4, 4, 3}), {.folder = at}),
                          "write_c: expected finite weights, got inf in head.weight", StateError);
     OneFilter<float> empty;
-    empty.a.conv.weight.set_value(Tensor<float>({0, 3, 3, 3}));
-    for (Var<float>* v : {&empty.a.bn.gamma, &empty.a.bn.beta, &empty.a.bn.running_mean, &empty.a.bn.running_var})
-        v->set_value(Tensor<float>({0}));
-    empty.b.conv.weight.set_value(Tensor<float>({6, 3, 3, 0}));
+    empty_map(empty);
     CHECK_THROWS_WITH_AS(write_c(export_graph(empty, {4, 4, 3}), {.folder = at}),
                          "write_c: expected maps of at least one element, got [4,4,0] from a.conv", StateError);
     CHECK(std::filesystem::is_empty(folder.path()));
