@@ -199,7 +199,7 @@ private:
                            classes_, " classes, as the network was trained on, got ", train_.name, " with ",
                            train_.classes);
         if (s_.subset > 0) train_ = subset(train_, {.count = s_.subset, .pick = Pick::stratified, .seed = s_.seed});
-        if (normalize_.mean.empty()) normalize_ = measure(train_);
+        if (normalize_.empty()) normalize_ = measure(train_);
         say(join_text(train_.name, ": ", train_.size(), " training and ", test_.size(), " test images ", image()));
     }
     Loader<T> train_loader(bool augmented) const {
