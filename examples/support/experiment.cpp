@@ -4,29 +4,25 @@
 #include "network.hpp"
 #include "planning.hpp"
 #include "record.hpp"
+#include "training.hpp"
+#include "training_log.hpp"
 
 #include <espalier/core/parallel.hpp>
+#include <espalier/core/steady_clock.hpp>
 #include <espalier/data/loader.hpp>
 #include <espalier/data/normalize.hpp>
 #include <espalier/io/example.hpp>
 #include <espalier/io/folder_lock.hpp>
 #include <espalier/io/plan_file.hpp>
 #include <espalier/pruning/surgery.hpp>
-#include <espalier/regularizers/feature_flow.hpp>
-#include <espalier/regularizers/gauges.hpp>
-#include <espalier/regularizers/penalties.hpp>
 #include <espalier/report/progress_bar.hpp>
-#include <espalier/report/svg_plot.hpp>
-#include <espalier/train/adam.hpp>
 #include <espalier/train/checkpoint.hpp>
 #include <espalier/train/clip.hpp>
-#include <espalier/train/csv_log.hpp>
 #include <espalier/train/ema.hpp>
 #include <espalier/train/sgd.hpp>
 #include <espalier/train/trainer.hpp>
 
 #include <atomic>
-#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -44,28 +40,10 @@ extern "C" void interrupt(int) { interrupted = true; }
 
 void say(const std::string& text) { std::cout << text << std::endl; }
 
-/// A curve of the training log.
-struct History {
-    std::vector<double> step, loss, accuracy, regularizer, dead;
-};
-
-/// Share of filters below 1 % of the largest of their layer, batch norm folded in.
-struct DeadFilters {
-    double all = 0, branch_ends = 0; ///< of all convolutions; of the last ones of residual branches
-};
-DeadFilters dead_filters(const models::Model<T>& net, const models::Output<T>& out) {
-    const std::vector<FilterNorms> layers = filter_norms(net, out.logits);
-    std::vector<FilterNorms> ends;
-    for (const FilterNorms& layer : layers)
-        if (layer.ends_branch) ends.push_back(layer);
-    return {share_below(layers), share_below(ends)};
-}
-
 class Session {
 public:
     Session(const Experiment& experiment, const Settings& settings)
-        : experiment_(experiment), s_(settings), record_{s_, experiment.name, {}, {}, 0, {}},
-          start_(std::chrono::steady_clock::now()) {
+        : experiment_(experiment), s_(settings), record_{s_, experiment.name, {}, {}, 0, {}}, start_(steady_seconds()) {
         set_threads(s_.threads);
         std::error_code error;
         std::filesystem::create_directories(s_.out, error);
@@ -262,135 +240,57 @@ private:
         save_checkpoint(path(name + ".safetensors"), net, optimizer, position, s_.seed, extra);
     }
 
-    Schedule schedule(double lr, Index steps) const {
-        if (s_.schedule == "cosine") return schedules::cosine({.learning_rate = lr, .steps = steps});
-        if (s_.schedule == "multi-step")
-            return schedules::multi_step({.learning_rate = lr, .milestones = {steps / 2, steps * 3 / 4}});
-        if (s_.schedule == "constant") return schedules::constant(lr);
-        return schedules::one_cycle({.learning_rate = lr, .steps = std::max<Index>(2, steps), .rising = 0.2});
-    }
-
-    std::unique_ptr<Optimizer<T>> optimizer_of(const models::Model<T>& net, double lr) const {
-        if (s_.optimizer == "sgd")
-            return std::make_unique<Sgd<T>>(
-                net, SgdOptions{.learning_rate = lr,
-                                .momentum = s_.momentum,
-                                .form = s_.momentum > 0 ? Momentum::nesterov : Momentum::classical,
-                                .weight_decay = s_.weight_decay});
-        const DecayForm form = s_.optimizer == "adamw" ? DecayForm::decoupled : DecayForm::gradient;
-        return std::make_unique<Adam<T>>(
-            net, AdamOptions{.learning_rate = lr, .form = form, .weight_decay = s_.weight_decay});
-    }
-
-    /// What is added to the cross-entropy in the phase; undefined if nothing is.
-    Var<T> regularizer(const models::Model<T>& net, const FeatureFlow& flow, const models::Output<T>& out,
-                       Index step) const {
-        Var<T> sum;
-        const auto add_term = [&](double weight, const auto& term) {
-            if (weight <= 0) return;
-            const Var<T> weighted = scale(term(), weight);
-            sum = sum.defined() ? sum + weighted : weighted;
-        };
-        if (s_.ffr.gradient > 0 || s_.ffr.curvature > 0) sum = flow(out.flow, step);
-        add_term(s_.l1, [&] { return l1_penalty(weights_of(net)); });
-        add_term(s_.l2, [&] { return squared_l2_penalty(weights_of(net)); });
-        add_term(s_.batch_norm_l1, [&] { return batch_norm_scale_penalty(net); });
-        add_term(s_.group_lasso, [&] { return group_lasso(net); });
-        return sum;
-    }
-
     void fit(Network& net, const Phase& phase) {
         const Loader<T> loader = train_loader(true);
         const Index steps = phase.epochs * loader.batches();
-        const auto optimizer = optimizer_of(*net, phase.lr);
+        const auto optimizer = optimizer_of(s_, *net, phase.lr);
         std::unique_ptr<Ema<T>> ema; // if it is wanted
         if (s_.ema > 0) ema = std::make_unique<Ema<T>>(*net, EmaOptions{.decay = s_.ema, .start = EmaStart::ramped});
         const std::vector<NamedVar<T>> parameters = net->parameters();
+        const auto regularizer = regularizer_of(s_, *net);
+        const Position start = s_.resume.empty() ? Position() : resume(*net, *optimizer, ema.get(), phase.name);
+        if (start.step > 0) say(join_text("resumed at step ", start.step, " of ", steps));
+        TrainingLog log(path(phase.name + ".csv"), s_, start.step, steps);
         double gradient_norm = 0; // of the last step, before clipping
-        const FeatureFlow flow(s_.ffr, s_.ffr_warm_up);
-        std::vector<std::string> columns{
-            "step",     "epoch",         "loss",         "cross_entropy",    "regularizer",
-            "accuracy", "learning_rate", "dead_filters", "dead_branch_ends", "regularizer_share",
-            "seconds"};
-        if (s_.clip_norm > 0) columns.push_back("gradient_norm");
-        const std::string log_path = path(phase.name + ".csv");
-        std::optional<CsvLog> log;
-        History history;
-        DeadFilters gauge; // of the last step that was due
-        const auto gauge_due = [&](Index step) {
-            return s_.gauges_every > 0 && (step % s_.gauges_every == 0 || step == steps);
-        };
         report::ProgressBar bar(stdout);
-        const auto shape = image();
-        const auto save_here = [&](const Progress& p) { save(phase.name, *net, *optimizer, p.at, shape, ema.get()); };
-        const auto write_row = [&](const Progress& p) {
-            if (!gauge_due(p.at.step)) return;
-            const double ratio = p.last.cross_entropy > 0 ? p.last.regularizer / p.last.cross_entropy : 0;
-            std::vector<double> row{static_cast<double>(p.at.step),
-                                    static_cast<double>(p.at.epoch),
-                                    p.last.total,
-                                    p.last.cross_entropy,
-                                    p.last.regularizer,
-                                    p.accuracy,
-                                    p.learning_rate,
-                                    gauge.all,
-                                    gauge.branch_ends,
-                                    ratio,
-                                    p.seconds};
-            if (s_.clip_norm > 0) row.push_back(gradient_norm);
-            log->row(row);
-            history.step.push_back(static_cast<double>(p.at.step));
-            history.loss.push_back(p.last.cross_entropy);
-            history.regularizer.push_back(p.last.regularizer);
-            history.accuracy.push_back(p.accuracy);
-            history.dead.push_back(gauge.branch_ends);
-        };
-        Trainer<T> trainer(*net, *optimizer,
-                           {.epochs = phase.epochs,
-                            .schedule = schedule(phase.lr, steps),
-                            .loss = {.label_smoothing = s_.label_smoothing},
-                            .regularizer =
-                                [&](const models::Output<T>& out, Index step) {
-                                    if (gauge_due(step + 1)) gauge = dead_filters(*net, out);
-                                    return phase.regularized ? regularizer(*net, flow, out, step) : Var<T>();
-                                },
-                            .before_step = {[&](const Progress&) {
-                                if (s_.clip_norm > 0) gradient_norm = clip_gradient_norm(parameters, s_.clip_norm);
-                            }},
-                            .after_step = {[&](const Progress&) {
-                                               if (ema) ema->update();
-                                           },
-                                           write_row, [&](const Progress& p) { bar.show(p); }},
-                            .after_epoch = {save_here},
-                            .stop = &interrupted});
-        if (!s_.resume.empty()) {
-            const Checkpoint checkpoint = read_checkpoint(s_.resume);
-            restore(checkpoint, *net, *optimizer);
-            check(checkpoint, *net);
-            expect<StateError>(ema || !averaged(checkpoint), phase.name, ": expected the --ema that ", s_.resume,
-                               " was trained with, got none");
-            if (ema) ema->load(checkpoint.extra, "ema.");
-            trainer.resume(checkpoint.position);
-            log = CsvLog::resume(log_path, columns, checkpoint.position.step);
-            say(join_text("resumed at step ", checkpoint.position.step, " of ", steps));
-        } else {
-            log.emplace(log_path, columns);
-        }
+        Trainer<T> trainer(
+            *net, *optimizer,
+            {.epochs = phase.epochs,
+             .schedule = schedule_of(s_, phase.lr, steps),
+             .loss = {.label_smoothing = s_.label_smoothing},
+             .regularizer =
+                 [&](const models::Output<T>& out, Index step) {
+                     log.gauge(step + 1, *net, out);
+                     return phase.regularized ? regularizer(out, step) : Var<T>();
+                 },
+             .before_step = {[&](const Progress&) {
+                 if (s_.clip_norm > 0) gradient_norm = clip_gradient_norm(parameters, s_.clip_norm);
+             }},
+             .after_step = {[&](const Progress&) {
+                                if (ema) ema->update();
+                            },
+                            [&](const Progress& p) { log.row(p, gradient_norm); },
+                            [&](const Progress& p) { bar.show(p); }},
+             .after_epoch = {[&](const Progress& p) { save(phase.name, *net, *optimizer, p.at, image(), ema.get()); }},
+             .stop = &interrupted});
+        trainer.resume(start);
         const RunEnd end = trainer.run(loader);
-        save(phase.name, *net, *optimizer, trainer.position(), shape, ema.get());
+        save(phase.name, *net, *optimizer, trainer.position(), image(), ema.get());
         if (end == RunEnd::stopped)
             throw StateError(join_text(phase.name, ": stopped at step ", trainer.position().step, " of ", steps,
                                        "; continue with --resume ", path(phase.name + ".safetensors")));
         if (ema) ema->swap(); // from here on the network is the averaged one
-        if (history.step.size() >= 2) {
-            plots_.push_back(report::svg_plot(
-                {{"cross-entropy", history.step, history.loss}, {"regularizer", history.step, history.regularizer}},
-                {.title = phase.name + ": training loss", .x_label = "step", .y_label = "loss"}));
-            plots_.push_back(report::svg_plot(
-                {{"accuracy on training images", history.step, history.accuracy},
-                 {"dead ends of branches", history.step, history.dead}},
-                {.title = phase.name + ": accuracy and dead filters", .x_label = "step", .y_label = "share"}));
-        }
+        for (std::string& plot : log.plots(phase.name)) plots_.push_back(std::move(plot));
+    }
+    /// Gives a phase the state of the checkpoint --resume. @return where it goes on
+    Position resume(models::Model<T>& net, Optimizer<T>& optimizer, Ema<T>* ema, const std::string& phase) const {
+        const Checkpoint checkpoint = read_checkpoint(s_.resume);
+        restore(checkpoint, net, optimizer);
+        check(checkpoint, net);
+        expect<StateError>(ema || !averaged(checkpoint), phase, ": expected the --ema that ", s_.resume,
+                           " was trained with, got none");
+        if (ema) ema->load(checkpoint.extra, "ema.");
+        return checkpoint.position;
     }
 
     pruning::Plan plan_of(models::Model<T>& net, const Shape& shape) {
@@ -421,7 +321,7 @@ private:
         record_.stages.emplace_back(name, stage);
     }
     void finish(const std::string& plan = "") {
-        record_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+        record_.seconds = steady_seconds() - start_;
         std::cout << "\n" << record_.table();
         for (const std::string& warning : record_.warnings) say(warning);
         record_.save(path("record.json"));
@@ -433,7 +333,7 @@ private:
     Settings s_;
     Record record_;
     std::unique_ptr<FolderLock> lock_; // of a verb that writes to the folder
-    std::chrono::steady_clock::time_point start_;
+    double start_;                     ///< of this process, in seconds
     ImageSet train_, test_;
     ChannelStatistics normalize_;
     Index classes_ = 0; ///< of the network that was opened
