@@ -244,6 +244,10 @@ def other_sets(work):
     succeeds("cifar100: superclasses again", "cifar100", "eval", "--labels", "coarse", *coarse)
     fails("cifar100: other labels than the network's", ["20 classes", "100"], "cifar100", "eval", *coarse)
     check(run("cifar100", "train", "--labels", "both", *coarse).returncode > 0, "labels that are not there")
+    lonely = shutil.copytree(sets / SETS["cifar100"], Path(work, "lonely"))
+    (lonely / "test.bin").write_bytes((lonely / "test.bin").read_bytes()[:3074])
+    succeeds("a test set of one image", "cifar100", "train", "--model", "lenet5", "--epochs", "1", "--batch", "16",
+             "--data", str(lonely), "--out", f"{work}/lonely_run")
 
 
 def bad_sets(work):

@@ -22,6 +22,7 @@
 #include <espalier/train/sgd.hpp>
 #include <espalier/train/trainer.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -189,8 +190,9 @@ private:
                                   .downscale = s_.downscale,
                                   .seed = s_.seed});
     }
-    Loader<T> test_loader() const {
-        return Loader<T>(test_,
+    /// Batches in the order of the set, as networks are tested on them.
+    Loader<T> loader_of(const ImageSet& set) const {
+        return Loader<T>(set,
                          {.size = 500, .shuffle = Shuffle::none, .normalize = normalize_, .downscale = s_.downscale});
     }
 
@@ -229,8 +231,8 @@ private:
     void save(const std::string& name, models::Model<T>& net, const Optimizer<T>& optimizer, const Position& position,
               const Shape& shape, const Ema<T>* averages = nullptr) const {
         TensorFile extra;
-        auto images = test_loader().epoch(0);
-        save_example(extra, net, images.begin()->images.rows(0, 2));
+        auto examples = loader_of(subset(test_, {.count = std::min<Index>(2, test_.size())})).epoch(0);
+        save_example(extra, net, examples.begin()->images);
         if (averages) averages->save(extra, "ema.");
         extra.add("image", Tensor<Index>::from({3}, {shape[0], shape[1], shape[2]}));
         extra.add("downscale", Tensor<Index>::scalar(s_.downscale));
@@ -310,7 +312,7 @@ private:
     }
     void measured(const std::string& name, models::Model<T>& net) {
         Stage stage;
-        stage.accuracy = evaluate(net, test_loader()).accuracy;
+        stage.accuracy = evaluate(net, loader_of(test_)).accuracy;
         stage.cost = cost(net, image());
         TensorFile weights;
         save_state(weights, net);
