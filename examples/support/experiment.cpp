@@ -4,6 +4,7 @@
 #include "network.hpp"
 #include "planning.hpp"
 #include "record.hpp"
+#include "saved_network.hpp"
 #include "training.hpp"
 #include "training_log.hpp"
 
@@ -46,6 +47,7 @@ public:
     Session(const Experiment& experiment, const Settings& settings)
         : experiment_(experiment), s_(settings), record_{s_, experiment.name, {}, {}, 0, {}}, start_(steady_seconds()) {
         set_threads(s_.threads);
+        data_.downscale = s_.downscale;
         std::error_code error;
         std::filesystem::create_directories(s_.out, error);
         expect<IoError>(!error, experiment.name, ": expected to write to the folder ", s_.out, ", got ",
@@ -59,28 +61,28 @@ public:
     void train() {
         load_data();
         Network net = fresh_network();
-        say(s_.model + ": " + to_text(cost(*net, image())));
+        say(s_.model + ": " + to_text(cost(*net, data_.image)));
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
         finish();
     }
     void plan() {
-        const auto [net, shape] = open(path("dense.safetensors"));
-        const pruning::Plan plan = plan_of(*net, shape);
+        const Network net = open(from_or(path("dense.safetensors")));
+        const pruning::Plan plan = plan_of(*net);
         std::cout << to_text(plan);
         const std::string file = s_.plan_file.empty() ? path("plan.json") : s_.plan_file;
         save_plan(plan, file);
         say("plan in " + file + ": edit the channels that are `kept`, then prune");
     }
     void prune() {
-        const auto [net, shape] = open(path("dense.safetensors"));
+        const Network net = open(from_or(path("dense.safetensors")));
         load_data();
         const std::string file = s_.plan_file.empty() ? path("plan.json") : s_.plan_file;
         const bool target = s_.keep_macs || s_.keep_parameters || s_.keep_channels || s_.threshold;
         expect(!target || s_.plan_file.empty(), "prune: expected a plan or a target, got both --plan ", s_.plan_file,
                " and a target");
         const bool planned = !target && (!s_.plan_file.empty() || std::filesystem::exists(file));
-        const pruning::Plan plan = planned ? load_plan(file) : plan_of(*net, shape);
+        const pruning::Plan plan = planned ? load_plan(file) : plan_of(*net);
         if (!planned) save_plan(plan, file);
         if (s_.from.empty()) record_.continue_from(path("record.json"), "pruned");
         cut(*net, plan);
@@ -88,7 +90,7 @@ public:
         finish();
     }
     void finetune() {
-        auto [net, shape] = open(path("pruned.safetensors"));
+        Network net = open(from_or(path("pruned.safetensors")));
         load_data();
         if (s_.from.empty()) record_.continue_from(path("record.json"), "finetuned");
         fit(net, {.name = "finetuned", .epochs = s_.finetune_epochs, .lr = s_.finetune_lr, .regularized = false});
@@ -96,37 +98,35 @@ public:
         finish();
     }
     void eval() {
-        const auto [net, shape] = open(latest());
+        const Network net = open(from_or(latest()));
         load_data();
         measured("network", *net);
         std::cout << record_.table();
     }
     void bench() {
-        const auto [before, shape] = open(path("dense.safetensors"));
-        const Network after = open(latest()).first;
+        const Network before = open(path("dense.safetensors")), after = open(from_or(latest()));
+        const double macs = share(cost(*after, data_.image).macs, cost(*before, data_.image).macs);
         for (const Index batch : {1, 128}) {
-            const Latency a = measure_latency(*before, shape, {.batch = batch}),
-                          b = measure_latency(*after, shape, {.batch = batch});
-            const double macs = share(cost(*after, shape).macs, cost(*before, shape).macs);
+            const Latency a = measure_latency(*before, data_.image, {.batch = batch});
+            const Latency b = measure_latency(*after, data_.image, {.batch = batch});
             std::printf("batch %3d: %.3f ms (%.3f to %.3f) before, %.3f ms (%.3f to %.3f) after: %.2f of the time with "
-                        "%.2f of the "
-                        "MACs%s\n",
+                        "%.2f of the MACs%s\n",
                         static_cast<int>(batch), a.median, a.lowest, a.highest, b.median, b.lowest, b.highest,
                         b.median / a.median, macs,
                         clearly_faster(a, b) ? "" : "; not clearly faster, the rounds overlap");
         }
     }
     void deploy() {
-        const auto [net, shape] = open(latest());
-        say(export_network(*net, shape, normalize_, s_));
+        const Network net = open(from_or(latest()));
+        say(export_network(*net, data_, s_));
     }
     void demo() {
         load_data();
         Network net = fresh_network();
-        say("training " + s_.model + " (" + to_text(cost(*net, image())) + ") with feature flow regularization");
+        say("training " + s_.model + " (" + to_text(cost(*net, data_.image)) + ") with feature flow regularization");
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
-        const pruning::Plan plan = plan_of(*net, image());
+        const pruning::Plan plan = plan_of(*net);
         save_plan(plan, path("plan.json"));
         std::cout << to_text(plan);
         cut(*net, plan);
@@ -152,14 +152,13 @@ private:
 
     static double share(Index part, Index whole) { return static_cast<double>(part) / static_cast<double>(whole); }
     std::string path(const std::string& file) const { return s_.out + "/" + file; }
+    /// The checkpoint to work on: that of --from, or else of this stage.
+    std::string from_or(const std::string& stage) const { return s_.from.empty() ? stage : s_.from; }
     /// The furthest stage that the folder holds.
     std::string latest() const {
         for (const char* file : {"finetuned.safetensors", "pruned.safetensors"})
             if (std::filesystem::exists(path(file))) return path(file);
         return path("dense.safetensors");
-    }
-    Shape image() const {
-        return {train_.images.size(1) / s_.downscale, train_.images.size(2) / s_.downscale, train_.images.size(3)};
     }
 
     Network fresh_network() const {
@@ -167,7 +166,7 @@ private:
         options.classes = train_.classes;
         options.channels = train_.images.size(3);
         options.seed = s_.seed;
-        options.size = image()[0];
+        options.size = data_.image[0];
         return make_network(s_.model, options);
     }
 
@@ -177,68 +176,47 @@ private:
         expect<StateError>(classes_ == 0 || classes_ == train_.classes, experiment_.name, ": expected data of ",
                            classes_, " classes, as the network was trained on, got ", train_.name, " with ",
                            train_.classes);
+        const Index block = data_.downscale;
+        const Shape image{train_.images.size(1) / block, train_.images.size(2) / block, train_.images.size(3)};
+        expect<StateError>(classes_ == 0 || data_.image == image, experiment_.name, ": expected images ", data_.image,
+                           ", as the network was trained on, got ", image, " from ", train_.name);
         if (s_.subset > 0) train_ = subset(train_, {.count = s_.subset, .pick = Pick::stratified, .seed = s_.seed});
-        if (normalize_.mean.empty()) normalize_ = measure(train_);
-        say(join_text(train_.name, ": ", train_.size(), " training and ", test_.size(), " test images ", image()));
+        data_.image = image;
+        data_.class_names = train_.class_names;
+        if (data_.normalize.mean.empty()) data_.normalize = measure(train_);
+        say(join_text(train_.name, ": ", train_.size(), " training and ", test_.size(), " test images ", image));
     }
     Loader<T> train_loader(bool augmented) const {
         const Augment augment{s_.crop, s_.flip ? Flip::horizontal : Flip::none, s_.cutout};
         return Loader<T>(train_, {.size = s_.batch,
                                   .last = LastBatch::drop,
                                   .augment = augmented ? augment : Augment(),
-                                  .normalize = normalize_,
-                                  .downscale = s_.downscale,
+                                  .normalize = data_.normalize,
+                                  .downscale = data_.downscale,
                                   .seed = s_.seed});
     }
     /// Batches in the order of the set, as networks are tested on them.
     Loader<T> loader_of(const ImageSet& set) const {
-        return Loader<T>(set,
-                         {.size = 500, .shuffle = Shuffle::none, .normalize = normalize_, .downscale = s_.downscale});
+        return Loader<T>(
+            set, {.size = 500, .shuffle = Shuffle::none, .normalize = data_.normalize, .downscale = data_.downscale});
     }
 
-    /// The network of --from, or of the given checkpoint, and the shape of its images. Images are prepared as they were
-    /// when it was trained, whatever the command line says.
-    std::pair<Network, Shape> open(const std::string& otherwise) {
-        const std::string file = s_.from.empty() ? otherwise : s_.from;
-        const Checkpoint checkpoint = read_checkpoint(file);
-        Network net = make_network(checkpoint.model, checkpoint.options);
-        restore(checkpoint, *net);
-        check(checkpoint, *net);
-        if (averaged(checkpoint)) {
-            Ema<T> averages(*net, {});
-            averages.load(checkpoint.extra, "ema.");
-            averages.swap();
-        }
-        s_.model = checkpoint.model;
-        classes_ = checkpoint.options.classes;
-        const auto numbers = [&](const std::string& name) {
-            const Tensor<double> tensor = checkpoint.extra.get<double>(name);
-            return std::vector<double>(tensor.data(), tensor.data() + tensor.size());
-        };
-        normalize_ = {.mean = numbers("normalize.mean"), .deviation = numbers("normalize.deviation")};
-        s_.downscale = checkpoint.extra.get<Index>("downscale").item();
-        const Tensor<Index> extents = checkpoint.extra.get<Index>("image");
-        return {net, Shape{extents.at(0), extents.at(1), extents.at(2)}};
-    }
-    static bool averaged(const Checkpoint& checkpoint) { return checkpoint.extra.contains("ema.updates"); }
-    /// Whether a network says of the images in its checkpoint what it said when it was saved.
-    static void check(const Checkpoint& checkpoint, models::Model<T>& net) {
-        if (!checkpoint.extra.contains("example.images")) return; // saved by another program
-        const ExampleCheck example = check_example(checkpoint.extra, net);
-        say(join_text(checkpoint.tensors.source(), ": logits of its example ",
-                      example.bit_equal ? "bit for bit" : join_text("within ", example.difference)));
+    /// The network of a checkpoint, whose images are prepared as in training, whatever the command line says.
+    Network open(const std::string& file) {
+        const SavedNetwork saved = read_network(file);
+        if (!saved.example.empty()) say(saved.example);
+        s_.model = saved.net->name();
+        classes_ = saved.net->options().classes;
+        data_ = saved.data;
+        return saved.net;
     }
     void save(const std::string& name, models::Model<T>& net, const Optimizer<T>& optimizer, const Position& position,
-              const Shape& shape, const Ema<T>* averages = nullptr) const {
+              const Ema<T>* averages = nullptr) const {
         TensorFile extra;
         auto examples = loader_of(subset(test_, {.count = std::min<Index>(2, test_.size())})).epoch(0);
         save_example(extra, net, examples.begin()->images);
+        save_description(extra, data_);
         if (averages) averages->save(extra, "ema.");
-        extra.add("image", Tensor<Index>::from({3}, {shape[0], shape[1], shape[2]}));
-        extra.add("downscale", Tensor<Index>::scalar(s_.downscale));
-        const Shape channels{shape[2]};
-        extra.add("normalize.mean", Tensor<double>::from(channels, normalize_.mean));
-        extra.add("normalize.deviation", Tensor<double>::from(channels, normalize_.deviation));
         save_checkpoint(path(name + ".safetensors"), net, optimizer, position, s_.seed, extra);
     }
 
@@ -273,11 +251,11 @@ private:
                             },
                             [&](const Progress& p) { log.row(p, gradient_norm); },
                             [&](const Progress& p) { bar.show(p); }},
-             .after_epoch = {[&](const Progress& p) { save(phase.name, *net, *optimizer, p.at, image(), ema.get()); }},
+             .after_epoch = {[&](const Progress& p) { save(phase.name, *net, *optimizer, p.at, ema.get()); }},
              .stop = &interrupted});
         trainer.resume(start);
         const RunEnd end = trainer.run(loader);
-        save(phase.name, *net, *optimizer, trainer.position(), image(), ema.get());
+        save(phase.name, *net, *optimizer, trainer.position(), ema.get());
         if (end == RunEnd::stopped)
             throw StateError(join_text(phase.name, ": stopped at step ", trainer.position().step, " of ", steps,
                                        "; continue with --resume ", path(phase.name + ".safetensors")));
@@ -288,15 +266,15 @@ private:
     Position resume(models::Model<T>& net, Optimizer<T>& optimizer, Ema<T>* ema, const std::string& phase) const {
         const Checkpoint checkpoint = read_checkpoint(s_.resume);
         restore(checkpoint, net, optimizer);
-        check(checkpoint, net);
-        expect<StateError>(ema || !averaged(checkpoint), phase, ": expected the --ema that ", s_.resume,
+        if (const std::string example = check_saved_example(checkpoint, net); !example.empty()) say(example);
+        expect<StateError>(ema || !has_averages(checkpoint), phase, ": expected the --ema that ", s_.resume,
                            " was trained with, got none");
         if (ema) ema->load(checkpoint.extra, "ema.");
         return checkpoint.position;
     }
 
-    pruning::Plan plan_of(models::Model<T>& net, const Shape& shape) {
-        return make_plan(net, shape, s_, [&] {
+    pruning::Plan plan_of(models::Model<T>& net) {
+        return make_plan(net, data_.image, s_, [&] {
             if (train_.size() == 0) load_data();
             auto epoch = train_loader(false).epoch(0);
             return epoch.begin()->images;
@@ -308,17 +286,17 @@ private:
         expect<StateError>(record_.certificate->holds() || !record_.certificate->note.empty(),
                            "prune: expected a certificate that holds, got ", to_text(*record_.certificate));
         Sgd<T> none(net, {});
-        save("pruned", net, none, {}, plan.image);
+        save("pruned", net, none, {});
     }
     void measured(const std::string& name, models::Model<T>& net) {
         Stage stage;
         stage.accuracy = evaluate(net, loader_of(test_)).accuracy;
-        stage.cost = cost(net, image());
+        stage.cost = cost(net, data_.image);
         TensorFile weights;
         save_state(weights, net);
         if (lock_) write_safetensors(weights, path(name + ".weights.safetensors"));
         stage.bytes = safetensors_bytes(weights);
-        for (const Index batch : {1, 128}) stage.latencies[batch] = measure_latency(net, image(), {.batch = batch});
+        for (const Index batch : {1, 128}) stage.latencies[batch] = measure_latency(net, data_.image, {.batch = batch});
         say(join_text(name, ": test accuracy ", 100 * stage.accuracy, " %, ", to_text(stage.cost)));
         record_.stages.emplace_back(name, stage);
     }
@@ -337,8 +315,8 @@ private:
     std::unique_ptr<FolderLock> lock_; // of a verb that writes to the folder
     double start_;                     ///< of this process, in seconds
     ImageSet train_, test_;
-    ChannelStatistics normalize_;
-    Index classes_ = 0; ///< of the network that was opened
+    DataDescription data_; ///< of the data that was loaded, or of the network that was opened
+    Index classes_ = 0;    ///< of the network that was opened
     std::vector<std::string> plots_;
 };
 
