@@ -48,12 +48,14 @@ public:
         : experiment_(experiment), s_(settings), record_{s_, experiment.name, {}, {}, 0, {}}, start_(steady_seconds()) {
         set_threads(s_.threads);
         data_.downscale = s_.downscale;
-        std::error_code error;
-        std::filesystem::create_directories(s_.out, error);
-        expect<IoError>(!error, experiment.name, ": expected to write to the folder ", s_.out, ", got ",
-                        error.message());
         const bool writes_elsewhere = s_.verb == "plan" && !s_.plan_file.empty();
-        if (s_.verb != "eval" && s_.verb != "bench" && !writes_elsewhere) lock_ = std::make_unique<FolderLock>(s_.out);
+        if (s_.verb != "eval" && s_.verb != "bench" && !writes_elsewhere) {
+            std::error_code error;
+            std::filesystem::create_directories(s_.out, error);
+            expect<IoError>(!error, experiment.name, ": expected to write to the folder ", s_.out, ", got ",
+                            error.message());
+            lock_ = std::make_unique<FolderLock>(s_.out);
+        }
         std::signal(SIGINT, interrupt);
         std::signal(SIGTERM, interrupt);
     }
@@ -203,12 +205,18 @@ private:
 
     /// The network of a checkpoint, whose images are prepared as in training, whatever the command line says.
     Network open(const std::string& file) {
+        expect_checkpoint(file);
         const SavedNetwork saved = read_network(file);
         if (!saved.example.empty()) say(saved.example);
         s_.model = saved.net->name();
         classes_ = saved.net->options().classes;
         data_ = saved.data;
         return saved.net;
+    }
+    /// What a user reads who has not run the verb before this one.
+    void expect_checkpoint(const std::string& file) const {
+        expect<IoError>(std::filesystem::exists(file), s_.verb, ": expected the checkpoint ", file,
+                        ", got no such file; --out or --from names where it is");
     }
     void save(const std::string& name, models::Model<T>& net, const Optimizer<T>& optimizer, const Position& position,
               const Ema<T>* averages = nullptr) const {
@@ -222,6 +230,8 @@ private:
 
     void fit(Network& net, const Phase& phase) {
         const Loader<T> loader = train_loader(true);
+        expect<StateError>(loader.batches() > 0, phase.name, ": expected a --batch of at most the ", train_.size(),
+                           " training images, got ", s_.batch);
         const Index steps = phase.epochs * loader.batches();
         const auto optimizer = optimizer_of(s_, *net, phase.lr);
         std::unique_ptr<Ema<T>> ema; // if it is wanted
@@ -264,6 +274,7 @@ private:
     }
     /// Gives a phase the state of the checkpoint --resume. @return where it goes on
     Position resume(models::Model<T>& net, Optimizer<T>& optimizer, Ema<T>* ema, const std::string& phase) const {
+        expect_checkpoint(s_.resume);
         const Checkpoint checkpoint = read_checkpoint(s_.resume);
         restore(checkpoint, net, optimizer);
         if (const std::string example = check_saved_example(checkpoint, net); !example.empty()) say(example);

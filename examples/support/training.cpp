@@ -14,7 +14,9 @@ Schedule schedule_of(const Settings& s, double lr, Index steps) {
     if (s.schedule == "multi-step")
         return schedules::multi_step({.learning_rate = lr, .milestones = {steps / 2, steps * 3 / 4}});
     if (s.schedule == "constant") return schedules::constant(lr);
-    return schedules::one_cycle({.learning_rate = lr, .steps = std::max<Index>(2, steps), .rising = 0.2});
+    const Index whole = std::max<Index>(2, steps);
+    const double rising = whole > 5 ? 0.2 : 1.5 / static_cast<double>(whole); // beyond the first step in any case
+    return schedules::one_cycle({.learning_rate = lr, .steps = whole, .rising = rising});
 }
 
 std::unique_ptr<Optimizer<float>> optimizer_of(const Settings& s, const models::Model<float>& net, double lr) {
