@@ -52,8 +52,7 @@ public:
         if (s_.verb != "eval" && s_.verb != "bench" && !writes_elsewhere) {
             std::error_code error;
             std::filesystem::create_directories(s_.out, error);
-            expect<IoError>(!error, experiment.name, ": expected to write to the folder ", s_.out, ", got ",
-                            error.message());
+            expect<IoError>(!error, s_.verb, ": expected to write to the folder ", s_.out, ", got ", error.message());
             lock_ = std::make_unique<FolderLock>(s_.out);
         }
         std::signal(SIGINT, interrupt);
@@ -175,12 +174,11 @@ private:
     void load_data() {
         train_ = experiment_.load(s_, Split::train);
         test_ = experiment_.load(s_, Split::test);
-        expect<StateError>(classes_ == 0 || classes_ == train_.classes, experiment_.name, ": expected data of ",
-                           classes_, " classes, as the network was trained on, got ", train_.name, " with ",
-                           train_.classes);
+        expect<StateError>(classes_ == 0 || classes_ == train_.classes, s_.verb, ": expected data of ", classes_,
+                           " classes, as the network was trained on, got ", train_.name, " with ", train_.classes);
         const Index block = data_.downscale;
         const Shape image{train_.images.size(1) / block, train_.images.size(2) / block, train_.images.size(3)};
-        expect<StateError>(classes_ == 0 || data_.image == image, experiment_.name, ": expected images ", data_.image,
+        expect<StateError>(classes_ == 0 || data_.image == image, s_.verb, ": expected images ", data_.image,
                            ", as the network was trained on, got ", image, " from ", train_.name);
         if (s_.subset > 0) train_ = subset(train_, {.count = s_.subset, .pick = Pick::stratified, .seed = s_.seed});
         data_.image = image;
