@@ -34,8 +34,7 @@ TEST_CASE("ModeScope: the mode comes back, also when something throws") {
         const ModeScope<float> scope(head, Mode::inference);
         CHECK(head.mode() == Mode::inference);
         throw StateError("test");
-    } catch (const StateError&) {
-    }
+    } catch (const StateError&) {}
     CHECK(head.mode() == Mode::training);
 }
 

@@ -21,7 +21,7 @@
 // An installed library comes with the instruction set and threading it was built for, so that another choice is one
 // clear error here and not a page of undefined references when linking.
 #ifdef ESPALIER_COMPILED_VECTOR_BYTES
-#if ESPALIER_COMPILED_VECTOR_BYTES != ESPALIER_VECTOR_BYTES || ESPALIER_COMPILED_FMA != ESPALIER_FMA ||                  \
+#if ESPALIER_COMPILED_VECTOR_BYTES != ESPALIER_VECTOR_BYTES || ESPALIER_COMPILED_FMA != ESPALIER_FMA ||                \
     ESPALIER_COMPILED_OPENMP != ESPALIER_OPENMP
 #error "espalier::compiled was built with another -march or OpenMP than this object: give both the same flags"
 #endif

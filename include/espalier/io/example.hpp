@@ -23,8 +23,7 @@ template <class T> Tensor<T> infer(const Network<T>& net, const Tensor<T>& image
     return net.forward(Var<T>(images)).value();
 }
 
-template <class T>
-ExampleCheck compare_example(const TensorFile& file, const Network<T>& net, double tolerance) {
+template <class T> ExampleCheck compare_example(const TensorFile& file, const Network<T>& net, double tolerance) {
     const Tensor<T> stored = file.get_converted<T>("example.logits");
     const Tensor<T> got = infer(net, file.get_converted<T>("example.images"));
     expect<StateError>(got.shape() == stored.shape(), "check_example: expected logits ", stored.shape(),
