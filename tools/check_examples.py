@@ -5,7 +5,7 @@ usage: check_examples.py [folder of the programs: build/dev/examples]
 
 Needs the Debian packages dataset-fashion-mnist and libjpeg-turbo-progs. Of the other sets it writes small ones in the
 layouts in which they are published. The environment variable ESPALIER_DATA may name a folder with the real ones
-(cifar-100-binary, mnist, tiny-imagenet-200): a few steps are then trained on each that is there.
+(cifar-10-batches-bin, cifar-100-binary, mnist, tiny-imagenet-200): a few steps are then trained on each that is there.
 """
 import gzip
 import json
@@ -61,11 +61,15 @@ def main_job(work):
     done = succeeds("eval", "fashion_mnist", "eval", *SMALL, *run_at)
     check("finetuned.safetensors: logits of its example bit for bit" in done.stdout, "a loaded network says the same", done)
     succeeds("bench", "fashion_mnist", "bench", *run_at)
+    done = succeeds("bench of one checkpoint", "fashion_mnist", "bench", "--from", f"{work}/run/pruned.safetensors", *run_at)
+    check("with 1.00 of the MACs" not in done.stdout, "the other one is the dense network", done)
     record = json.loads(Path(work, "run/record.json").read_text())
     check(all(stage in record for stage in ("dense", "pruned", "finetuned", "certificate")), "record has every stage")
     check(record["pruned"]["macs"] <= record["dense"]["macs"] / 2, "pruned to half of the multiply-adds")
     check(record["certificate"]["reference_path_bit_equal"] is True, "certificate is bit-equal")
     check(record["settings"]["train"]["--ffr-gradient"] == "0.1", "record has the settings of an earlier verb")
+    check(record["settings"]["prune"]["--criterion"] == "folded" and record["settings"]["train"]["--joins"] == "coupled",
+          "record has the settings that were not given")
     check("finetuned" in Path(work, "run/report.html").read_text(), "report has the last stage")
     export_job(work)
     for verb in ("prune", "finetune"):
@@ -78,10 +82,14 @@ def export_job(work):
     done = succeeds("export as C", "fashion_mnist", "export", "--name", "net", "--out", f"{work}/run")
     check("bytes of workspace" in done.stdout, "export says how much memory the network takes", done)
     main = Path(work, "run/main.c")
-    main.write_text('#include "net.h"\nint main(void) { static float w[NET_WORKSPACE]; return net_self_test(w); }\n')
+    main.write_text('#include <stdio.h>\n#include "net.h"\nint main(void) { static float w[NET_WORKSPACE]; '
+                    'puts(net_classes[NET_OUTPUTS - 1]); return net_self_test(w); }\n')
     flags = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O2"]
     built = subprocess.run(["gcc", *flags, main, f"{work}/run/net.c", "-lm", "-o", f"{work}/run/net"])
-    check(built.returncode == 0 and subprocess.run([f"{work}/run/net"]).returncode == 0, "exported C passes its self-test")
+    check(built.returncode == 0, "exported C compiles")
+    ran = subprocess.run([f"{work}/run/net"], capture_output=True, text=True)
+    check(ran.returncode == 0, "exported C passes its self-test")
+    check(ran.stdout == "Ankle boot\n", "exported C knows the names of the classes", ran)
     succeeds("export as ONNX", "fashion_mnist", "export", "--format", "onnx", "--fold-batch-norm", "--out", f"{work}/run")
     check(Path(work, "run/network.onnx").stat().st_size > 0, "ONNX file")
     fails("a name that is no C identifier", ["C identifier", "2nd"], "fashion_mnist", "export", "--name", "2nd",
@@ -92,8 +100,8 @@ def options_of_models(work):
     for model, *options in (["cnn", "--widths", "8,12"],
                             ["vgg11", "--hidden", "32,16", "--pooled", "2", "--dropout", "0.5"]):
         run_at = ["--out", f"{work}/{model}"]
-        succeeds(f"train {model} with options", "fashion_mnist", "train", "--epochs", "1", "--subset", "64",
-                 "--batch", "32", "--schedule", "constant", "--downscale", "2", "--model", model, *options, *run_at)
+        succeeds(f"train {model} with options, two steps", "fashion_mnist", "train", "--epochs", "1", "--subset", "64",
+                 "--batch", "32", "--downscale", "2", "--model", model, *options, *run_at)
         succeeds(f"eval {model}: the checkpoint has its options", "fashion_mnist", "eval", *SMALL, *run_at)
         flags = json.loads(Path(work, model, "record.json").read_text())["settings"]["train"]
         check([flags.get(name) for name in options[::2]] == options[1::2], f"record has the options of {model}")
@@ -130,12 +138,23 @@ def bad_input(work):
     for program in ("fashion_mnist", "cifar10", "cifar100", "mnist", "tiny_imagenet"):
         done = run(program, "--help")
         check(done.returncode == 0 and "--data" in done.stdout, f"{program} --help", done)
+        done = run(program, "--help", "demo")
+        check("--keep-macs FLOAT=0.5" in done.stdout, f"{program} --help demo has the defaults of the demo", done)
         fails(f"{program}: no data", ["expected", "got"], program, *train, "--data", f"{work}/nowhere")
     check(run("fashion_mnist", "trian").returncode > 0, "a verb that is not there")
     check(run("fashion_mnist", "train", "plan").returncode > 0, "two verbs")
     check(run("fashion_mnist", "train", "--epochs", "many").returncode > 0, "a flag that is no number")
     check(run("fashion_mnist", "train", "--widths", "8,many").returncode > 0, "a list that is not of numbers")
-    fails("no checkpoint", ["dense.safetensors"], "fashion_mnist", "eval", "--out", f"{work}/empty")
+    for flag, value, wanted in (("--epochs", "many", "from 0"), ("--downscale", "0", "from 1"),
+                                ("--keep-macs", "2", "from 0 to 1"), ("--joins", "2", "coupled, indexed")):
+        done = run("fashion_mnist", "train", flag, value)
+        check(done.returncode > 0 and f"{flag}: expected" in done.stderr and f"{wanted}, got {value}" in done.stderr,
+              f"{flag} {value} is told what is expected", done)
+    fails("no checkpoint", ["eval: expected", "dense.safetensors"], "fashion_mnist", "eval", "--out", f"{work}/empty")
+    check(not Path(work, "empty").exists(), "a verb that only reads makes no folder")
+    fails("nothing to resume", ["gone.safetensors"], "fashion_mnist", *train, "--resume", f"{work}/gone.safetensors")
+    fails("more images a step than there are", ["--batch", "64 training images"], "fashion_mnist", *train, "--subset", "64",
+          "--batch", "65")
     fails("a model that is not there", ["resnet21"], "fashion_mnist", *train, "--model", "resnet21")
 
     succeeds("a network to spoil", "fashion_mnist", *train)
@@ -185,15 +204,18 @@ def jpeg(path, noise, kind):
 
 
 def write_sets(folder):
-    """Small sets of noise: CIFAR-100, MNIST and two classes of Tiny ImageNet."""
+    """Small sets of noise: CIFAR-10, CIFAR-100, MNIST and two classes of Tiny ImageNet."""
     noise = random.Random(1)
 
     def idx(name, extents, elements):
         data = bytes([0, 0, 8, len(extents)]) + struct.pack(f">{len(extents)}I", *extents) + elements
         (folder / "mnist" / f"{name}.gz").write_bytes(gzip.compress(data))
 
-    for name in ("cifar-100-binary", "mnist"):
+    for name in ("cifar-10-batches-bin", "cifar-100-binary", "mnist"):
         (folder / name).mkdir(parents=True)
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        records = [bytes([i % 10]) + noise.randbytes(3072) for i in range(64)]
+        (folder / "cifar-10-batches-bin" / f"{name}.bin").write_bytes(b"".join(records))
     for name, count in (("train", 256), ("test", 64)):
         records = [bytes([i % 20, i % 100]) + noise.randbytes(3072) for i in range(count)]
         (folder / "cifar-100-binary" / f"{name}.bin").write_bytes(b"".join(records))
@@ -214,7 +236,8 @@ def write_sets(folder):
     (tiny / "val" / "val_annotations.txt").write_text("".join(lines))
 
 
-SETS = {"cifar100": "cifar-100-binary", "mnist": "mnist", "tiny_imagenet": "tiny-imagenet-200"}
+SETS = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary", "mnist": "mnist",
+        "tiny_imagenet": "tiny-imagenet-200"}
 
 
 def other_sets(work):
@@ -243,7 +266,13 @@ def other_sets(work):
     check(record["settings"]["train"]["--labels"] == "coarse", "the record has the labels")
     succeeds("cifar100: superclasses again", "cifar100", "eval", "--labels", "coarse", *coarse)
     fails("cifar100: other labels than the network's", ["20 classes", "100"], "cifar100", "eval", *coarse)
+    fails("cifar10: other images than the network's", ["[28,28,1]", "[32,32,3]"], "cifar10", "eval", "--from",
+          f"{work}/mnist/dense.safetensors", "--data", str(sets / SETS["cifar10"]), "--out", f"{work}/cifar10")
     check(run("cifar100", "train", "--labels", "both", *coarse).returncode > 0, "labels that are not there")
+    lonely = shutil.copytree(sets / SETS["cifar100"], Path(work, "lonely"))
+    (lonely / "test.bin").write_bytes((lonely / "test.bin").read_bytes()[:3074])
+    succeeds("a test set of one image", "cifar100", "train", "--model", "lenet5", "--epochs", "1", "--batch", "16",
+             "--data", str(lonely), "--out", f"{work}/lonely_run")
 
 
 def bad_sets(work):

@@ -4,29 +4,27 @@
 #include "network.hpp"
 #include "planning.hpp"
 #include "record.hpp"
+#include "saved_network.hpp"
+#include "training.hpp"
+#include "training_log.hpp"
 
 #include <espalier/core/parallel.hpp>
+#include <espalier/core/steady_clock.hpp>
 #include <espalier/data/loader.hpp>
 #include <espalier/data/normalize.hpp>
 #include <espalier/io/example.hpp>
 #include <espalier/io/folder_lock.hpp>
 #include <espalier/io/plan_file.hpp>
 #include <espalier/pruning/surgery.hpp>
-#include <espalier/regularizers/feature_flow.hpp>
-#include <espalier/regularizers/gauges.hpp>
-#include <espalier/regularizers/penalties.hpp>
 #include <espalier/report/progress_bar.hpp>
-#include <espalier/report/svg_plot.hpp>
-#include <espalier/train/adam.hpp>
 #include <espalier/train/checkpoint.hpp>
 #include <espalier/train/clip.hpp>
-#include <espalier/train/csv_log.hpp>
 #include <espalier/train/ema.hpp>
 #include <espalier/train/sgd.hpp>
 #include <espalier/train/trainer.hpp>
 
+#include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -44,35 +42,19 @@ extern "C" void interrupt(int) { interrupted = true; }
 
 void say(const std::string& text) { std::cout << text << std::endl; }
 
-/// A curve of the training log.
-struct History {
-    std::vector<double> step, loss, accuracy, regularizer, dead;
-};
-
-/// Share of filters below 1 % of the largest of their layer, batch norm folded in.
-struct DeadFilters {
-    double all = 0, branch_ends = 0; ///< of all convolutions; of the last ones of residual branches
-};
-DeadFilters dead_filters(const models::Model<T>& net, const models::Output<T>& out) {
-    const std::vector<FilterNorms> layers = filter_norms(net, out.logits);
-    std::vector<FilterNorms> ends;
-    for (const FilterNorms& layer : layers)
-        if (layer.ends_branch) ends.push_back(layer);
-    return {share_below(layers), share_below(ends)};
-}
-
 class Session {
 public:
     Session(const Experiment& experiment, const Settings& settings)
-        : experiment_(experiment), s_(settings), record_{s_, experiment.name, {}, {}, 0, {}},
-          start_(std::chrono::steady_clock::now()) {
+        : experiment_(experiment), s_(settings), record_{s_, experiment.name, {}, {}, 0, {}}, start_(steady_seconds()) {
         set_threads(s_.threads);
-        std::error_code error;
-        std::filesystem::create_directories(s_.out, error);
-        expect<IoError>(!error, experiment.name, ": expected to write to the folder ", s_.out, ", got ",
-                        error.message());
+        data_.downscale = s_.downscale;
         const bool writes_elsewhere = s_.verb == "plan" && !s_.plan_file.empty();
-        if (s_.verb != "eval" && s_.verb != "bench" && !writes_elsewhere) lock_ = std::make_unique<FolderLock>(s_.out);
+        if (s_.verb != "eval" && s_.verb != "bench" && !writes_elsewhere) {
+            std::error_code error;
+            std::filesystem::create_directories(s_.out, error);
+            expect<IoError>(!error, s_.verb, ": expected to write to the folder ", s_.out, ", got ", error.message());
+            lock_ = std::make_unique<FolderLock>(s_.out);
+        }
         std::signal(SIGINT, interrupt);
         std::signal(SIGTERM, interrupt);
     }
@@ -80,28 +62,28 @@ public:
     void train() {
         load_data();
         Network net = fresh_network();
-        say(s_.model + ": " + to_text(cost(*net, image())));
+        say(s_.model + ": " + to_text(cost(*net, data_.image)));
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
         finish();
     }
     void plan() {
-        const auto [net, shape] = open(path("dense.safetensors"));
-        const pruning::Plan plan = plan_of(*net, shape);
+        const Network net = open(from_or(path("dense.safetensors")));
+        const pruning::Plan plan = plan_of(*net);
         std::cout << to_text(plan);
         const std::string file = s_.plan_file.empty() ? path("plan.json") : s_.plan_file;
         save_plan(plan, file);
         say("plan in " + file + ": edit the channels that are `kept`, then prune");
     }
     void prune() {
-        const auto [net, shape] = open(path("dense.safetensors"));
+        const Network net = open(from_or(path("dense.safetensors")));
         load_data();
         const std::string file = s_.plan_file.empty() ? path("plan.json") : s_.plan_file;
         const bool target = s_.keep_macs || s_.keep_parameters || s_.keep_channels || s_.threshold;
         expect(!target || s_.plan_file.empty(), "prune: expected a plan or a target, got both --plan ", s_.plan_file,
                " and a target");
         const bool planned = !target && (!s_.plan_file.empty() || std::filesystem::exists(file));
-        const pruning::Plan plan = planned ? load_plan(file) : plan_of(*net, shape);
+        const pruning::Plan plan = planned ? load_plan(file) : plan_of(*net);
         if (!planned) save_plan(plan, file);
         if (s_.from.empty()) record_.continue_from(path("record.json"), "pruned");
         cut(*net, plan);
@@ -109,7 +91,7 @@ public:
         finish();
     }
     void finetune() {
-        auto [net, shape] = open(path("pruned.safetensors"));
+        Network net = open(from_or(path("pruned.safetensors")));
         load_data();
         if (s_.from.empty()) record_.continue_from(path("record.json"), "finetuned");
         fit(net, {.name = "finetuned", .epochs = s_.finetune_epochs, .lr = s_.finetune_lr, .regularized = false});
@@ -117,37 +99,35 @@ public:
         finish();
     }
     void eval() {
-        const auto [net, shape] = open(latest());
+        const Network net = open(from_or(latest()));
         load_data();
         measured("network", *net);
         std::cout << record_.table();
     }
     void bench() {
-        const auto [before, shape] = open(path("dense.safetensors"));
-        const Network after = open(latest()).first;
+        const Network before = open(path("dense.safetensors")), after = open(from_or(latest()));
+        const double macs = share(cost(*after, data_.image).macs, cost(*before, data_.image).macs);
         for (const Index batch : {1, 128}) {
-            const Latency a = measure_latency(*before, shape, {.batch = batch}),
-                          b = measure_latency(*after, shape, {.batch = batch});
-            const double macs = share(cost(*after, shape).macs, cost(*before, shape).macs);
+            const Latency a = measure_latency(*before, data_.image, {.batch = batch});
+            const Latency b = measure_latency(*after, data_.image, {.batch = batch});
             std::printf("batch %3d: %.3f ms (%.3f to %.3f) before, %.3f ms (%.3f to %.3f) after: %.2f of the time with "
-                        "%.2f of the "
-                        "MACs%s\n",
+                        "%.2f of the MACs%s\n",
                         static_cast<int>(batch), a.median, a.lowest, a.highest, b.median, b.lowest, b.highest,
                         b.median / a.median, macs,
                         clearly_faster(a, b) ? "" : "; not clearly faster, the rounds overlap");
         }
     }
     void deploy() {
-        const auto [net, shape] = open(latest());
-        say(export_network(*net, shape, normalize_, s_));
+        const Network net = open(from_or(latest()));
+        say(export_network(*net, data_, s_));
     }
     void demo() {
         load_data();
         Network net = fresh_network();
-        say("training " + s_.model + " (" + to_text(cost(*net, image())) + ") with feature flow regularization");
+        say("training " + s_.model + " (" + to_text(cost(*net, data_.image)) + ") with feature flow regularization");
         fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
         measured("dense", *net);
-        const pruning::Plan plan = plan_of(*net, image());
+        const pruning::Plan plan = plan_of(*net);
         save_plan(plan, path("plan.json"));
         std::cout << to_text(plan);
         cut(*net, plan);
@@ -173,14 +153,13 @@ private:
 
     static double share(Index part, Index whole) { return static_cast<double>(part) / static_cast<double>(whole); }
     std::string path(const std::string& file) const { return s_.out + "/" + file; }
+    /// The checkpoint to work on: that of --from, or else of this stage.
+    std::string from_or(const std::string& stage) const { return s_.from.empty() ? stage : s_.from; }
     /// The furthest stage that the folder holds.
     std::string latest() const {
         for (const char* file : {"finetuned.safetensors", "pruned.safetensors"})
             if (std::filesystem::exists(path(file))) return path(file);
         return path("dense.safetensors");
-    }
-    Shape image() const {
-        return {train_.images.size(1) / s_.downscale, train_.images.size(2) / s_.downscale, train_.images.size(3)};
     }
 
     Network fresh_network() const {
@@ -188,213 +167,123 @@ private:
         options.classes = train_.classes;
         options.channels = train_.images.size(3);
         options.seed = s_.seed;
-        options.size = image()[0];
+        options.size = data_.image[0];
         return make_network(s_.model, options);
     }
 
     void load_data() {
         train_ = experiment_.load(s_, Split::train);
         test_ = experiment_.load(s_, Split::test);
-        expect<StateError>(classes_ == 0 || classes_ == train_.classes, experiment_.name, ": expected data of ",
-                           classes_, " classes, as the network was trained on, got ", train_.name, " with ",
-                           train_.classes);
+        expect<StateError>(classes_ == 0 || classes_ == train_.classes, s_.verb, ": expected data of ", classes_,
+                           " classes, as the network was trained on, got ", train_.name, " with ", train_.classes);
+        const Index block = data_.downscale;
+        const Shape image{train_.images.size(1) / block, train_.images.size(2) / block, train_.images.size(3)};
+        expect<StateError>(classes_ == 0 || data_.image == image, s_.verb, ": expected images ", data_.image,
+                           ", as the network was trained on, got ", image, " from ", train_.name);
         if (s_.subset > 0) train_ = subset(train_, {.count = s_.subset, .pick = Pick::stratified, .seed = s_.seed});
-        if (normalize_.mean.empty()) normalize_ = measure(train_);
-        say(join_text(train_.name, ": ", train_.size(), " training and ", test_.size(), " test images ", image()));
+        data_.image = image;
+        data_.class_names = train_.class_names;
+        if (data_.normalize.empty()) data_.normalize = measure(train_);
+        say(join_text(train_.name, ": ", train_.size(), " training and ", test_.size(), " test images ", image));
     }
     Loader<T> train_loader(bool augmented) const {
         const Augment augment{s_.crop, s_.flip ? Flip::horizontal : Flip::none, s_.cutout};
         return Loader<T>(train_, {.size = s_.batch,
                                   .last = LastBatch::drop,
                                   .augment = augmented ? augment : Augment(),
-                                  .normalize = normalize_,
-                                  .downscale = s_.downscale,
+                                  .normalize = data_.normalize,
+                                  .downscale = data_.downscale,
                                   .seed = s_.seed});
     }
-    Loader<T> test_loader() const {
-        return Loader<T>(test_,
-                         {.size = 500, .shuffle = Shuffle::none, .normalize = normalize_, .downscale = s_.downscale});
+    /// Batches in the order of the set, as networks are tested on them.
+    Loader<T> loader_of(const ImageSet& set) const {
+        return Loader<T>(
+            set, {.size = 500, .shuffle = Shuffle::none, .normalize = data_.normalize, .downscale = data_.downscale});
     }
 
-    /// The network of --from, or of the given checkpoint, and the shape of its images. Images are prepared as they were
-    /// when it was trained, whatever the command line says.
-    std::pair<Network, Shape> open(const std::string& otherwise) {
-        const std::string file = s_.from.empty() ? otherwise : s_.from;
-        const Checkpoint checkpoint = read_checkpoint(file);
-        Network net = make_network(checkpoint.model, checkpoint.options);
-        restore(checkpoint, *net);
-        check(checkpoint, *net);
-        if (averaged(checkpoint)) {
-            Ema<T> averages(*net, {});
-            averages.load(checkpoint.extra, "ema.");
-            averages.swap();
-        }
-        s_.model = checkpoint.model;
-        classes_ = checkpoint.options.classes;
-        const auto numbers = [&](const std::string& name) {
-            const Tensor<double> tensor = checkpoint.extra.get<double>(name);
-            return std::vector<double>(tensor.data(), tensor.data() + tensor.size());
-        };
-        normalize_ = {.mean = numbers("normalize.mean"), .deviation = numbers("normalize.deviation")};
-        s_.downscale = checkpoint.extra.get<Index>("downscale").item();
-        const Tensor<Index> extents = checkpoint.extra.get<Index>("image");
-        return {net, Shape{extents.at(0), extents.at(1), extents.at(2)}};
+    /// The network of a checkpoint, whose images are prepared as in training, whatever the command line says.
+    Network open(const std::string& file) {
+        expect_checkpoint(file);
+        const SavedNetwork saved = read_network(file);
+        if (!saved.example.empty()) say(saved.example);
+        s_.model = saved.net->name();
+        classes_ = saved.net->options().classes;
+        data_ = saved.data;
+        return saved.net;
     }
-    static bool averaged(const Checkpoint& checkpoint) { return checkpoint.extra.contains("ema.updates"); }
-    /// Whether a network says of the images in its checkpoint what it said when it was saved.
-    static void check(const Checkpoint& checkpoint, models::Model<T>& net) {
-        if (!checkpoint.extra.contains("example.images")) return; // saved by another program
-        const ExampleCheck example = check_example(checkpoint.extra, net);
-        say(join_text(checkpoint.tensors.source(), ": logits of its example ",
-                      example.bit_equal ? "bit for bit" : join_text("within ", example.difference)));
+    /// What a user reads who has not run the verb before this one.
+    void expect_checkpoint(const std::string& file) const {
+        expect<IoError>(std::filesystem::exists(file), s_.verb, ": expected the checkpoint ", file,
+                        ", got no such file; --out or --from names where it is");
     }
     void save(const std::string& name, models::Model<T>& net, const Optimizer<T>& optimizer, const Position& position,
-              const Shape& shape, const Ema<T>* averages = nullptr) const {
+              const Ema<T>* averages = nullptr) const {
         TensorFile extra;
-        auto images = test_loader().epoch(0);
-        save_example(extra, net, images.begin()->images.rows(0, 2));
+        auto examples = loader_of(subset(test_, {.count = std::min<Index>(2, test_.size())})).epoch(0);
+        save_example(extra, net, examples.begin()->images);
+        save_description(extra, data_);
         if (averages) averages->save(extra, "ema.");
-        extra.add("image", Tensor<Index>::from({3}, {shape[0], shape[1], shape[2]}));
-        extra.add("downscale", Tensor<Index>::scalar(s_.downscale));
-        const Shape channels{shape[2]};
-        extra.add("normalize.mean", Tensor<double>::from(channels, normalize_.mean));
-        extra.add("normalize.deviation", Tensor<double>::from(channels, normalize_.deviation));
         save_checkpoint(path(name + ".safetensors"), net, optimizer, position, s_.seed, extra);
-    }
-
-    Schedule schedule(double lr, Index steps) const {
-        if (s_.schedule == "cosine") return schedules::cosine({.learning_rate = lr, .steps = steps});
-        if (s_.schedule == "multi-step")
-            return schedules::multi_step({.learning_rate = lr, .milestones = {steps / 2, steps * 3 / 4}});
-        if (s_.schedule == "constant") return schedules::constant(lr);
-        return schedules::one_cycle({.learning_rate = lr, .steps = std::max<Index>(2, steps), .rising = 0.2});
-    }
-
-    std::unique_ptr<Optimizer<T>> optimizer_of(const models::Model<T>& net, double lr) const {
-        if (s_.optimizer == "sgd")
-            return std::make_unique<Sgd<T>>(
-                net, SgdOptions{.learning_rate = lr,
-                                .momentum = s_.momentum,
-                                .form = s_.momentum > 0 ? Momentum::nesterov : Momentum::classical,
-                                .weight_decay = s_.weight_decay});
-        const DecayForm form = s_.optimizer == "adamw" ? DecayForm::decoupled : DecayForm::gradient;
-        return std::make_unique<Adam<T>>(
-            net, AdamOptions{.learning_rate = lr, .form = form, .weight_decay = s_.weight_decay});
-    }
-
-    /// What is added to the cross-entropy in the phase; undefined if nothing is.
-    Var<T> regularizer(const models::Model<T>& net, const FeatureFlow& flow, const models::Output<T>& out,
-                       Index step) const {
-        Var<T> sum;
-        const auto add_term = [&](double weight, const auto& term) {
-            if (weight <= 0) return;
-            const Var<T> weighted = scale(term(), weight);
-            sum = sum.defined() ? sum + weighted : weighted;
-        };
-        if (s_.ffr.gradient > 0 || s_.ffr.curvature > 0) sum = flow(out.flow, step);
-        add_term(s_.l1, [&] { return l1_penalty(weights_of(net)); });
-        add_term(s_.l2, [&] { return squared_l2_penalty(weights_of(net)); });
-        add_term(s_.batch_norm_l1, [&] { return batch_norm_scale_penalty(net); });
-        add_term(s_.group_lasso, [&] { return group_lasso(net); });
-        return sum;
     }
 
     void fit(Network& net, const Phase& phase) {
         const Loader<T> loader = train_loader(true);
+        expect<StateError>(loader.batches() > 0, phase.name, ": expected a --batch of at most the ", train_.size(),
+                           " training images, got ", s_.batch);
         const Index steps = phase.epochs * loader.batches();
-        const auto optimizer = optimizer_of(*net, phase.lr);
+        const auto optimizer = optimizer_of(s_, *net, phase.lr);
         std::unique_ptr<Ema<T>> ema; // if it is wanted
         if (s_.ema > 0) ema = std::make_unique<Ema<T>>(*net, EmaOptions{.decay = s_.ema, .start = EmaStart::ramped});
         const std::vector<NamedVar<T>> parameters = net->parameters();
+        const auto regularizer = regularizer_of(s_, *net);
+        const Position start = s_.resume.empty() ? Position() : resume(*net, *optimizer, ema.get(), phase.name);
+        if (start.step > 0) say(join_text("resumed at step ", start.step, " of ", steps));
+        TrainingLog log(path(phase.name + ".csv"), s_, start.step, steps);
         double gradient_norm = 0; // of the last step, before clipping
-        const FeatureFlow flow(s_.ffr, s_.ffr_warm_up);
-        std::vector<std::string> columns{
-            "step",     "epoch",         "loss",         "cross_entropy",    "regularizer",
-            "accuracy", "learning_rate", "dead_filters", "dead_branch_ends", "regularizer_share",
-            "seconds"};
-        if (s_.clip_norm > 0) columns.push_back("gradient_norm");
-        const std::string log_path = path(phase.name + ".csv");
-        std::optional<CsvLog> log;
-        History history;
-        DeadFilters gauge; // of the last step that was due
-        const auto gauge_due = [&](Index step) {
-            return s_.gauges_every > 0 && (step % s_.gauges_every == 0 || step == steps);
-        };
         report::ProgressBar bar(stdout);
-        const auto shape = image();
-        const auto save_here = [&](const Progress& p) { save(phase.name, *net, *optimizer, p.at, shape, ema.get()); };
-        const auto write_row = [&](const Progress& p) {
-            if (!gauge_due(p.at.step)) return;
-            const double ratio = p.last.cross_entropy > 0 ? p.last.regularizer / p.last.cross_entropy : 0;
-            std::vector<double> row{static_cast<double>(p.at.step),
-                                    static_cast<double>(p.at.epoch),
-                                    p.last.total,
-                                    p.last.cross_entropy,
-                                    p.last.regularizer,
-                                    p.accuracy,
-                                    p.learning_rate,
-                                    gauge.all,
-                                    gauge.branch_ends,
-                                    ratio,
-                                    p.seconds};
-            if (s_.clip_norm > 0) row.push_back(gradient_norm);
-            log->row(row);
-            history.step.push_back(static_cast<double>(p.at.step));
-            history.loss.push_back(p.last.cross_entropy);
-            history.regularizer.push_back(p.last.regularizer);
-            history.accuracy.push_back(p.accuracy);
-            history.dead.push_back(gauge.branch_ends);
-        };
-        Trainer<T> trainer(*net, *optimizer,
-                           {.epochs = phase.epochs,
-                            .schedule = schedule(phase.lr, steps),
-                            .loss = {.label_smoothing = s_.label_smoothing},
-                            .regularizer =
-                                [&](const models::Output<T>& out, Index step) {
-                                    if (gauge_due(step + 1)) gauge = dead_filters(*net, out);
-                                    return phase.regularized ? regularizer(*net, flow, out, step) : Var<T>();
-                                },
-                            .before_step = {[&](const Progress&) {
-                                if (s_.clip_norm > 0) gradient_norm = clip_gradient_norm(parameters, s_.clip_norm);
-                            }},
-                            .after_step = {[&](const Progress&) {
-                                               if (ema) ema->update();
-                                           },
-                                           write_row, [&](const Progress& p) { bar.show(p); }},
-                            .after_epoch = {save_here},
-                            .stop = &interrupted});
-        if (!s_.resume.empty()) {
-            const Checkpoint checkpoint = read_checkpoint(s_.resume);
-            restore(checkpoint, *net, *optimizer);
-            check(checkpoint, *net);
-            expect<StateError>(ema || !averaged(checkpoint), phase.name, ": expected the --ema that ", s_.resume,
-                               " was trained with, got none");
-            if (ema) ema->load(checkpoint.extra, "ema.");
-            trainer.resume(checkpoint.position);
-            log = CsvLog::resume(log_path, columns, checkpoint.position.step);
-            say(join_text("resumed at step ", checkpoint.position.step, " of ", steps));
-        } else {
-            log.emplace(log_path, columns);
-        }
+        Trainer<T> trainer(
+            *net, *optimizer,
+            {.epochs = phase.epochs,
+             .schedule = schedule_of(s_, phase.lr, steps),
+             .loss = {.label_smoothing = s_.label_smoothing},
+             .regularizer =
+                 [&](const models::Output<T>& out, Index step) {
+                     log.gauge(step + 1, *net, out);
+                     return phase.regularized ? regularizer(out, step) : Var<T>();
+                 },
+             .before_step = {[&](const Progress&) {
+                 if (s_.clip_norm > 0) gradient_norm = clip_gradient_norm(parameters, s_.clip_norm);
+             }},
+             .after_step = {[&](const Progress&) {
+                                if (ema) ema->update();
+                            },
+                            [&](const Progress& p) { log.row(p, gradient_norm); },
+                            [&](const Progress& p) { bar.show(p); }},
+             .after_epoch = {[&](const Progress& p) { save(phase.name, *net, *optimizer, p.at, ema.get()); }},
+             .stop = &interrupted});
+        trainer.resume(start);
         const RunEnd end = trainer.run(loader);
-        save(phase.name, *net, *optimizer, trainer.position(), shape, ema.get());
+        save(phase.name, *net, *optimizer, trainer.position(), ema.get());
         if (end == RunEnd::stopped)
             throw StateError(join_text(phase.name, ": stopped at step ", trainer.position().step, " of ", steps,
                                        "; continue with --resume ", path(phase.name + ".safetensors")));
         if (ema) ema->swap(); // from here on the network is the averaged one
-        if (history.step.size() >= 2) {
-            plots_.push_back(report::svg_plot(
-                {{"cross-entropy", history.step, history.loss}, {"regularizer", history.step, history.regularizer}},
-                {.title = phase.name + ": training loss", .x_label = "step", .y_label = "loss"}));
-            plots_.push_back(report::svg_plot(
-                {{"accuracy on training images", history.step, history.accuracy},
-                 {"dead ends of branches", history.step, history.dead}},
-                {.title = phase.name + ": accuracy and dead filters", .x_label = "step", .y_label = "share"}));
-        }
+        for (std::string& plot : log.plots(phase.name)) plots_.push_back(std::move(plot));
+    }
+    /// Gives a phase the state of the checkpoint --resume. @return where it goes on
+    Position resume(models::Model<T>& net, Optimizer<T>& optimizer, Ema<T>* ema, const std::string& phase) const {
+        expect_checkpoint(s_.resume);
+        const Checkpoint checkpoint = read_checkpoint(s_.resume);
+        restore(checkpoint, net, optimizer);
+        if (const std::string example = check_saved_example(checkpoint, net); !example.empty()) say(example);
+        expect<StateError>(ema || !has_averages(checkpoint), phase, ": expected the --ema that ", s_.resume,
+                           " was trained with, got none");
+        if (ema) ema->load(checkpoint.extra, "ema.");
+        return checkpoint.position;
     }
 
-    pruning::Plan plan_of(models::Model<T>& net, const Shape& shape) {
-        return make_plan(net, shape, s_, [&] {
+    pruning::Plan plan_of(models::Model<T>& net) {
+        return make_plan(net, data_.image, s_, [&] {
             if (train_.size() == 0) load_data();
             auto epoch = train_loader(false).epoch(0);
             return epoch.begin()->images;
@@ -406,22 +295,22 @@ private:
         expect<StateError>(record_.certificate->holds() || !record_.certificate->note.empty(),
                            "prune: expected a certificate that holds, got ", to_text(*record_.certificate));
         Sgd<T> none(net, {});
-        save("pruned", net, none, {}, plan.image);
+        save("pruned", net, none, {});
     }
     void measured(const std::string& name, models::Model<T>& net) {
         Stage stage;
-        stage.accuracy = evaluate(net, test_loader()).accuracy;
-        stage.cost = cost(net, image());
+        stage.accuracy = evaluate(net, loader_of(test_)).accuracy;
+        stage.cost = cost(net, data_.image);
         TensorFile weights;
         save_state(weights, net);
         if (lock_) write_safetensors(weights, path(name + ".weights.safetensors"));
         stage.bytes = safetensors_bytes(weights);
-        for (const Index batch : {1, 128}) stage.latencies[batch] = measure_latency(net, image(), {.batch = batch});
+        for (const Index batch : {1, 128}) stage.latencies[batch] = measure_latency(net, data_.image, {.batch = batch});
         say(join_text(name, ": test accuracy ", 100 * stage.accuracy, " %, ", to_text(stage.cost)));
         record_.stages.emplace_back(name, stage);
     }
     void finish(const std::string& plan = "") {
-        record_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+        record_.seconds = steady_seconds() - start_;
         std::cout << "\n" << record_.table();
         for (const std::string& warning : record_.warnings) say(warning);
         record_.save(path("record.json"));
@@ -433,10 +322,10 @@ private:
     Settings s_;
     Record record_;
     std::unique_ptr<FolderLock> lock_; // of a verb that writes to the folder
-    std::chrono::steady_clock::time_point start_;
+    double start_;                     ///< of this process, in seconds
     ImageSet train_, test_;
-    ChannelStatistics normalize_;
-    Index classes_ = 0; ///< of the network that was opened
+    DataDescription data_; ///< of the data that was loaded, or of the network that was opened
+    Index classes_ = 0;    ///< of the network that was opened
     std::vector<std::string> plots_;
 };
 

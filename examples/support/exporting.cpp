@@ -7,12 +7,13 @@
 
 namespace espalier::programs {
 
-std::string export_network(models::Model<float>& net, const Shape& image, const ChannelStatistics& normalize,
-                           const Settings& settings) {
-    const ExportGraph graph = export_graph(net, image);
+std::string export_network(models::Model<float>& net, const DataDescription& data, const Settings& settings) {
+    const ExportGraph graph = export_graph(net, data.image);
     if (settings.format == "c") {
-        const CExport c =
-            write_c(graph, {.name = settings.export_name, .folder = settings.out, .normalize = normalize});
+        const CExport c = write_c(graph, {.name = settings.export_name,
+                                          .folder = settings.out,
+                                          .normalize = data.normalize,
+                                          .classes = data.class_names});
         return join_text(net.name(), " as C99 in ", c.header, " and ", c.source, ": ", c.weight_bytes,
                          " bytes of weights, ", c.workspace_bytes, " bytes of workspace");
     }
@@ -21,7 +22,7 @@ std::string export_network(models::Model<float>& net, const Shape& image, const 
     write_onnx(graph, path,
                {.name = settings.export_name,
                 .batch_norm = settings.fold_batch_norm ? BatchNormExport::folded : BatchNormExport::kept,
-                .normalize = normalize});
+                .normalize = data.normalize});
     return join_text(net.name(), " as ONNX in ", path);
 #else
     throw StateError(

@@ -1,9 +1,9 @@
 #include "record.hpp"
 
 #include <espalier/core/parallel.hpp>
+#include <espalier/core/table.hpp>
 #include <espalier/data/atomic_file.hpp>
 #include <espalier/report/svg_plot.hpp>
-#include <espalier/report/table.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -91,7 +91,7 @@ std::string html(const Rows& rows) {
 
 std::string Record::table() const {
     const Rows rows = stage_rows(*this);
-    report::Table table(rows[0]);
+    Table table(rows[0]);
     for (std::size_t r = 1; r < rows.size(); ++r) table.row(rows[r]);
     return table.text();
 }

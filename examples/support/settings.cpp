@@ -4,174 +4,227 @@
 
 #include <CLI/CLI.hpp>
 
-#include <map>
+#include <algorithm>
+#include <limits>
 
 namespace espalier::programs {
 namespace {
 
-template <class E> auto one_of(const std::map<std::string, E>& names) {
-    return CLI::CheckedTransformer(names, CLI::ignore_case);
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// A number in [low, high], both included.
+CLI::Validator between(double low, double high) {
+    const auto problem = [low, high](const std::string& text) {
+        double value = 0;
+        const bool fits = CLI::detail::lexical_cast(text, value) && value >= low && value <= high;
+        const std::string wanted = high < infinity ? join_text("from ", low, " to ", high) : join_text("from ", low);
+        return fits ? "" : join_text("expected a number ", wanted, ", got ", text);
+    };
+    return CLI::Validator(problem, "");
+}
+CLI::Validator at_least(double low) { return between(low, infinity); }
+
+/// Makes an option take one of some words, which help and errors list.
+CLI::Option* one_of(const std::vector<std::string>& words, CLI::Option* option) {
+    const std::string list = CLI::detail::join(words, ", ");
+    const auto problem = [words, list](const std::string& text) {
+        const bool known = std::find(words.begin(), words.end(), text) != words.end();
+        return known ? "" : join_text("expected one of ", list, ", got ", text);
+    };
+    return option->type_name("{" + CLI::detail::join(words) + "}")->check(CLI::Validator(problem, ""));
+}
+
+/// An option whose words stand for values.
+template <class E>
+void add_choice(CLI::App& app, const std::string& name, E& value,
+                const std::vector<std::pair<std::string, E>>& meanings, const std::string& help) {
+    std::vector<std::string> words;
+    for (const auto& [word, meaning] : meanings) words.push_back(word);
+    const auto choose = [&value, meanings](const std::string& text) {
+        for (const auto& [word, meaning] : meanings)
+            if (word == text) value = meaning;
+    };
+    const auto chosen = [&value, meanings] {
+        std::string text;
+        for (const auto& [word, meaning] : meanings)
+            if (meaning == value) text = word;
+        return text;
+    };
+    one_of(words, app.add_option_function<std::string>(name, choose, help))->default_function(chosen);
 }
 
 /// A list with commas. An option of a vector would append the list of a repeated flag instead of taking the last.
-void add_numbers(CLI::App& group, const std::string& name, std::vector<Index>& numbers, const std::string& help) {
+void add_numbers(CLI::App& app, const std::string& name, std::vector<Index>& numbers, const std::string& help) {
     const auto read = [&numbers, name](const std::string& text) {
         numbers.clear();
         for (const std::string& number : CLI::detail::split(text, ','))
-            if (!CLI::detail::lexical_cast(number, numbers.emplace_back())) throw CLI::ConversionError(text, name);
+            if (!CLI::detail::lexical_cast(number, numbers.emplace_back()) || numbers.back() < 1)
+                throw CLI::ValidationError(name, "expected numbers from 1 with commas between, got " + text);
     };
-    group.add_option_function<std::string>(name, read, help)->type_name("INT,INT,..");
+    app.add_option_function<std::string>(name, read, help)->type_name("INT,INT,..");
+}
+
+/// A target of pruning, which may be missing.
+CLI::Option* add_target(CLI::App& app, const std::string& name, std::optional<double>& value, const std::string& help) {
+    return app.add_option(name, value, help)->default_function([&value] { return value ? to_text(*value) : ""; });
 }
 
 void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
-    const auto group = [&](const char* name) { return app.add_option_group(name); };
+    const auto group = [&](const char* name) { app.option_defaults()->group(name); };
 
-    auto* const run = group("Run");
-    run->add_option("--data", s.data, "folder of the data set (" + experiment.published + ")")->capture_default_str();
-    run->add_option("--out", s.out, "folder for checkpoints, log and record")->capture_default_str();
-    run->add_option("--seed", s.seed, "of weights, order of images and augmentation")->capture_default_str();
-    run->add_option("--threads", s.threads, "0: all cores; results do not depend on it")->capture_default_str();
-    run->add_option("--resume", s.resume, "checkpoint to continue from (train, finetune)");
-    run->add_option("--from", s.from, "checkpoint to work on (plan, prune, finetune, eval, bench, export)");
-
-    auto* const network = group("Network and data");
-    network->add_option("--model", s.model, network_names())->capture_default_str();
-    network->add_option("--shortcut", s.network.shortcut, "of resnet20 to resnet110: padded or projection")
-        ->transform(one_of<models::Shortcut>(
-            {{"padded", models::Shortcut::padded}, {"projection", models::Shortcut::projection}}));
-    network->add_option("--stem", s.network.stem, "of resnet18, 34 and 50: small (3x3) or imagenet (7x7, pooling)")
-        ->transform(one_of<models::Stem>({{"small", models::Stem::small}, {"imagenet", models::Stem::imagenet}}));
-    add_numbers(*network, "--widths", s.network.widths, "of the convolutions of cnn (16,32,32,64)");
-    add_numbers(*network, "--hidden", s.network.hidden, "units of VGG's linear layers before the last (none)");
-    network->add_option("--pooled", s.network.pooled, "pixels a side that VGG's last maps are averaged to")
-        ->capture_default_str();
-    network->add_option("--dropout", s.network.dropout, "rate, of VGG's hidden layers and in blocks of WRNs")
-        ->capture_default_str();
-    network->add_option("--subset", s.subset, "train on so many images, drawn by class (0: all)")
-        ->capture_default_str();
-    network->add_option("--downscale", s.downscale, "average blocks of so many by so many pixels")
-        ->capture_default_str();
-    network->add_option("--crop", s.crop, "random crop after padding by so many pixels")->capture_default_str();
-    network->add_option("--flip", s.flip, "random horizontal flip (true or false)")->capture_default_str();
-    network->add_option("--cutout", s.cutout, "side in pixels of a random square that is blanked (0: none)")
-        ->capture_default_str();
+    group("Run");
+    app.add_option("--data", s.data, "folder of the data set")->type_name("FOLDER");
     for (const Flag& flag : experiment.flags) {
-        auto* const option =
-            network->add_option(flag.name, flag.help)->default_str(flag.value)->type_name("TEXT")->expected(1);
-        if (!flag.choices.empty()) option->check(CLI::IsMember(flag.choices));
+        auto* const option = app.add_option(flag.name, flag.help)->default_str(flag.value)->expected(1);
+        if (flag.choices.empty())
+            option->type_name("TEXT");
+        else
+            one_of(flag.choices, option);
     }
+    app.add_option("--out", s.out, "where checkpoints, log and record are")->type_name("FOLDER");
+    app.add_option("--seed", s.seed, "of weights, order of images and augmentation");
+    app.add_option("--threads", s.threads, "0: all cores; results do not depend on it")->check(at_least(0));
+    app.add_option("--resume", s.resume, "checkpoint of a run that stopped, to continue (train, finetune)")
+        ->type_name("FILE");
+    app.add_option("--from", s.from, "checkpoint to work on (plan, prune, finetune, eval, bench, export)")
+        ->type_name("FILE");
 
-    auto* const training = group("Training");
-    training->add_option("--epochs", s.epochs, "of train")->capture_default_str();
-    training->add_option("--finetune-epochs", s.finetune_epochs, "of finetune")->capture_default_str();
-    training->add_option("--batch", s.batch, "images a step")->capture_default_str();
-    training->add_option("--lr", s.lr, "highest learning rate of train")->capture_default_str();
-    training->add_option("--finetune-lr", s.finetune_lr, "highest learning rate of finetune")->capture_default_str();
-    training->add_option("--schedule", s.schedule, "one-cycle, cosine, multi-step (a tenth at 1/2 and 3/4) or constant")
-        ->check(CLI::IsMember({"one-cycle", "cosine", "multi-step", "constant"}))
-        ->capture_default_str();
-    training
-        ->add_option("--optimizer", s.optimizer, "sgd, adam or adamw (decoupled decay); Adam wants an --lr of 0.001")
-        ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
-        ->capture_default_str();
-    training->add_option("--momentum", s.momentum, "Nesterov's, of sgd")->capture_default_str();
-    training->add_option("--weight-decay", s.weight_decay, "of all parameters")->capture_default_str();
-    training->add_option("--clip-norm", s.clip_norm, "largest norm of all gradients together (0: any)")
-        ->check(CLI::NonNegativeNumber)
-        ->capture_default_str();
-    training
-        ->add_option("--ema", s.ema,
-                     "decay of averaged weights, which what comes after training then works on (0: none); the first "
-                     "averages forget sooner")
-        ->check(CLI::Range(0.0, 1.0))
-        ->capture_default_str();
-    training->add_option("--label-smoothing", s.label_smoothing, "share of the target spread over all classes")
-        ->capture_default_str();
+    group("Network and its images (train and demo; later verbs find them in the checkpoint)");
+    app.add_option("--model", s.model, network_names())->type_name("NAME");
+    add_choice<models::Shortcut>(app, "--shortcut", s.network.shortcut,
+                                 {{"padded", models::Shortcut::padded}, {"projection", models::Shortcut::projection}},
+                                 "of resnet20 to resnet110");
+    add_choice<models::Stem>(app, "--stem", s.network.stem,
+                             {{"small", models::Stem::small}, {"imagenet", models::Stem::imagenet}},
+                             "of resnet18, 34 and 50: a 3x3 convolution, or a 7x7 one and pooling");
+    add_numbers(app, "--widths", s.network.widths, "of the convolutions of cnn (16,32,32,64)");
+    add_numbers(app, "--hidden", s.network.hidden, "units of VGG's linear layers before the last (none)");
+    app.add_option("--pooled", s.network.pooled, "pixels a side that VGG's last maps are averaged to");
+    app.add_option("--dropout", s.network.dropout, "rate, of VGG's hidden layers and in blocks of WRNs");
+    app.add_option("--downscale", s.downscale, "average blocks of so many by so many pixels")->check(at_least(1));
 
-    auto* const sparsity = group("Regularizers of train (weights; 0 is off)");
-    sparsity->add_option("--ffr-gradient", s.ffr.gradient, "k1, first differences of the feature flow")
-        ->capture_default_str();
-    sparsity->add_option("--ffr-curvature", s.ffr.curvature, "k2, second differences")->capture_default_str();
-    sparsity->add_option("--ffr-norm", s.ffr.norm, "l1, l2 (per sample) or squared-l2")
-        ->transform(
-            one_of<FlowNorm>({{"l1", FlowNorm::l1}, {"l2", FlowNorm::l2}, {"squared-l2", FlowNorm::squared_l2}}));
-    sparsity->add_option("--ffr-boundary", s.ffr.boundary, "across stages: aligned or skip")
-        ->transform(one_of<FlowBoundary>({{"aligned", FlowBoundary::aligned}, {"skip", FlowBoundary::skip}}));
-    sparsity->add_option("--ffr-difference", s.ffr.difference, "of features or branches")
-        ->transform(
-            one_of<FlowDifference>({{"features", FlowDifference::features}, {"branches", FlowDifference::branches}}));
-    sparsity->add_option("--ffr-warm-up", s.ffr_warm_up, "steps until the full weight")->capture_default_str();
-    sparsity->add_option("--l1", s.l1, "of all weights")->capture_default_str();
-    sparsity->add_option("--l2", s.l2, "of all weights")->capture_default_str();
-    sparsity->add_option("--batch-norm-l1", s.batch_norm_l1, "of batch-norm scales")->capture_default_str();
-    sparsity->add_option("--group-lasso", s.group_lasso, "of filters")->capture_default_str();
-    sparsity->add_option("--gauges-every", s.gauges_every, "steps between sparsity gauges in the log (0: never)")
-        ->capture_default_str();
+    group("Training (train, finetune and demo)");
+    app.add_option("--subset", s.subset, "train on so many images, drawn by class (0: all)")->check(at_least(0));
+    app.add_option("--crop", s.crop, "random crop after padding by so many pixels")->check(at_least(0));
+    add_choice<bool>(app, "--flip", s.flip, {{"true", true}, {"false", false}}, "random horizontal flip");
+    app.add_option("--cutout", s.cutout, "side in pixels of a random square that is blanked (0: none)")
+        ->check(at_least(0));
+    app.add_option("--epochs", s.epochs, "of train")->check(at_least(0));
+    app.add_option("--finetune-epochs", s.finetune_epochs, "of finetune")->check(at_least(0));
+    app.add_option("--batch", s.batch, "images a step")->check(at_least(1));
+    app.add_option("--lr", s.lr, "highest learning rate of train")->check(at_least(0));
+    app.add_option("--finetune-lr", s.finetune_lr, "highest learning rate of finetune")->check(at_least(0));
+    one_of({"one-cycle", "cosine", "multi-step", "constant"},
+           app.add_option("--schedule", s.schedule, "of the learning rate; multi-step: a tenth at 1/2 and 3/4"));
+    one_of({"sgd", "adam", "adamw"},
+           app.add_option("--optimizer", s.optimizer, "adamw: decoupled decay; both Adams want an --lr of 0.001"));
+    app.add_option("--momentum", s.momentum, "Nesterov's, of sgd")->check(between(0, 1));
+    app.add_option("--weight-decay", s.weight_decay, "of all parameters")->check(at_least(0));
+    app.add_option("--clip-norm", s.clip_norm, "largest norm of all gradients together (0: any)")->check(at_least(0));
+    app.add_option("--ema", s.ema,
+                   "decay of averaged weights, which what comes after training then works on (0: none); the first "
+                   "averages forget sooner")
+        ->check(between(0, 1));
+    app.add_option("--label-smoothing", s.label_smoothing, "share of the target spread over all classes")
+        ->check(between(0, 1));
+    app.add_option("--gauges-every", s.gauges_every, "steps between rows of the log (0: no rows)")->check(at_least(0));
 
-    auto* const cut = group("Pruning (one target)");
-    cut->add_option("--keep-macs", s.keep_macs, "share of the multiply-adds to keep")->check(CLI::Range(0.0, 1.0));
-    cut->add_option("--keep-parameters", s.keep_parameters, "share of the parameters to keep")
-        ->check(CLI::Range(0.0, 1.0));
-    cut->add_option("--keep-channels", s.keep_channels, "share of the channels to keep")->check(CLI::Range(0.0, 1.0));
-    cut->add_option("--threshold", s.threshold, "cut every channel whose normalized score is below");
-    cut->add_option("--criterion", s.criterion,
-                    "l1, l2, batch-norm, folded (batch norm folded into l2), dead (after relu) or random")
-        ->check(CLI::IsMember({"l1", "l2", "batch-norm", "folded", "dead", "random"}))
-        ->capture_default_str();
-    cut->add_option("--ranking", s.ranking, "global or local (the same share of each group)")
-        ->transform(
-            one_of<pruning::Ranking>({{"global", pruning::Ranking::global}, {"local", pruning::Ranking::local}}));
-    cut->add_option("--normalization", s.normalization, "of scores within a group: none, mean or max")
-        ->transform(one_of<pruning::Normalization>({{"none", pruning::Normalization::none},
-                                                    {"mean", pruning::Normalization::mean},
-                                                    {"max", pruning::Normalization::max}}));
-    cut->add_option("--joins", s.joins, "of residual blocks: coupled (whole streams) or indexed (branch ends)")
-        ->transform(
-            one_of<pruning::Joins>({{"coupled", pruning::Joins::coupled}, {"indexed", pruning::Joins::indexed}}));
-    cut->add_option("--minimum-width", s.minimum_width, "channels that every group keeps")->capture_default_str();
-    cut->add_option("--maximum-ratio", s.maximum_ratio, "largest share of a group that may go")->capture_default_str();
-    cut->add_option("--round-to", s.round_to, "round widths up to a multiple")->capture_default_str();
-    cut->add_option(
-        "--plan", s.plan_file,
-        "plan to carry out (prune), as written by the verb plan and edited at will; a target makes a new one");
+    group("Regularizers of train and demo (weights; 0 is off)");
+    app.add_option("--ffr-gradient", s.ffr.gradient, "k1, first differences of the feature flow")->check(at_least(0));
+    app.add_option("--ffr-curvature", s.ffr.curvature, "k2, second differences")->check(at_least(0));
+    add_choice<FlowNorm>(app, "--ffr-norm", s.ffr.norm,
+                         {{"l1", FlowNorm::l1}, {"l2", FlowNorm::l2}, {"squared-l2", FlowNorm::squared_l2}},
+                         "of differences; l2: of each sample");
+    add_choice<FlowBoundary>(app, "--ffr-boundary", s.ffr.boundary,
+                             {{"aligned", FlowBoundary::aligned}, {"skip", FlowBoundary::skip}},
+                             "differences across stages: of aligned maps, or none");
+    add_choice<FlowDifference>(app, "--ffr-difference", s.ffr.difference,
+                               {{"features", FlowDifference::features}, {"branches", FlowDifference::branches}},
+                               "what the flow is made of");
+    app.add_option("--ffr-warm-up", s.ffr_warm_up, "steps until the full weight")->check(at_least(0));
+    app.add_option("--l1", s.l1, "of all weights")->check(at_least(0));
+    app.add_option("--l2", s.l2, "of all weights")->check(at_least(0));
+    app.add_option("--batch-norm-l1", s.batch_norm_l1, "of batch-norm scales")->check(at_least(0));
+    app.add_option("--group-lasso", s.group_lasso, "of filters")->check(at_least(0));
 
-    auto* const deploy = group("Export");
-    deploy->add_option("--format", s.format, "c (C99: a header and a source file) or onnx")
-        ->check(CLI::IsMember({"c", "onnx"}))
-        ->capture_default_str();
-    deploy->add_option("--name", s.export_name, "of the files and of what they define")->capture_default_str();
-    deploy->add_flag("--fold-batch-norm", s.fold_batch_norm, "into the weights before it (onnx; c always does)");
+    group("Pruning (plan, prune and demo; exactly one of the first four, or a plan)");
+    add_target(app, "--keep-macs", s.keep_macs, "share of the multiply-adds to keep")->check(between(0, 1));
+    add_target(app, "--keep-parameters", s.keep_parameters, "share of the parameters to keep")->check(between(0, 1));
+    add_target(app, "--keep-channels", s.keep_channels, "share of the channels to keep")->check(between(0, 1));
+    add_target(app, "--threshold", s.threshold, "cut every channel whose normalized score is below");
+    one_of({"l1", "l2", "batch-norm", "folded", "dead", "random"},
+           app.add_option("--criterion", s.criterion,
+                          "score of a channel; folded: l2 with batch norm folded in; dead: largest value after relu"));
+    add_choice<pruning::Ranking>(app, "--ranking", s.ranking,
+                                 {{"global", pruning::Ranking::global}, {"local", pruning::Ranking::local}},
+                                 "of channels: among all, or the same share of each group");
+    add_choice<pruning::Normalization>(app, "--normalization", s.normalization,
+                                       {{"none", pruning::Normalization::none},
+                                        {"mean", pruning::Normalization::mean},
+                                        {"max", pruning::Normalization::max}},
+                                       "what the scores of a group are divided by");
+    add_choice<pruning::Joins>(app, "--joins", s.joins,
+                               {{"coupled", pruning::Joins::coupled}, {"indexed", pruning::Joins::indexed}},
+                               "of residual blocks: whole streams are cut, or the ends of branches");
+    app.add_option("--minimum-width", s.minimum_width, "channels that every group keeps")->check(at_least(0));
+    app.add_option("--maximum-ratio", s.maximum_ratio, "largest share of a group that may go")->check(between(0, 1));
+    app.add_option("--round-to", s.round_to, "round widths up to a multiple")->check(at_least(1));
+    app.add_option("--plan", s.plan_file,
+                   "plan to write (plan) or to carry out (prune), which may have been edited; prune takes plan.json of "
+                   "--out if there is one and no target")
+        ->type_name("FILE");
+
+    group("Export");
+    one_of({"c", "onnx"}, app.add_option("--format", s.format, "c: C99, a header and a source file"));
+    app.add_option("--name", s.export_name, "of the files and of what they define")->type_name("NAME");
+    app.add_flag("--fold-batch-norm", s.fold_batch_norm, "into the weights before it (onnx; c always does)");
 }
+
+constexpr const char* about_verbs =
+    "Verbs work in the folder --out; each reads what the one before it wrote, unless --from or --plan names a file:\n"
+    "  train      train a network: dense.safetensors, and the log dense.csv\n"
+    "  plan       say which channels to cut: plan.json, to be edited at will\n"
+    "  prune      cut what a plan says: pruned.safetensors\n"
+    "  finetune   train what is left: finetuned.safetensors, and the log finetuned.csv\n"
+    "  eval       test the last network there is\n"
+    "  bench      measure the dense network and the last one, side by side\n"
+    "  export     write the last network as C or ONNX\n"
+    "  demo       train, plan, prune and finetune, briefly: `demo --help` has its defaults\n"
+    "train, prune, finetune and demo leave record.json and report.html as well.";
 
 } // namespace
 
 std::optional<int> parse(const Experiment& experiment, int argc, char** argv, Settings& settings) {
     settings = experiment.recipe;
-    if (argc > 1 && std::string(argv[1]) == "demo") settings = experiment.demonstration;
     CLI::App app(experiment.summary + "\nThe data: " + experiment.published, experiment.name);
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast); // scripts append to a common line
     app.get_formatter()->column_width(36);
-    app.footer(
-        "Verbs work in --out: train writes dense.safetensors, plan plan.json, prune pruned.safetensors, finetune "
-        "finetuned.safetensors;\neach reads what the one before it wrote, unless --from or --plan names another file.");
-    app.add_option(
-           "verb", settings.verb,
-           "train, plan, prune, finetune, eval, bench, export, or demo: train, prune to half of the multiply-adds, "
-           "fine-tune, report")
-        ->required()
-        ->check(CLI::IsMember({"train", "plan", "prune", "finetune", "eval", "bench", "export", "demo"}));
+    app.footer(about_verbs);
+    const auto capture_defaults = [&app] {
+        for (CLI::Option* option : app.get_options([](CLI::Option*) { return true; })) option->capture_default_str();
+    };
+    const auto choose_verb = [&](const std::string& verb) { // defined first, so that flags come on top
+        if (verb == "demo") settings = experiment.demonstration;
+        settings.verb = verb;
+        capture_defaults();
+    };
+    CLI::Option* const verb =
+        one_of({"train", "plan", "prune", "finetune", "eval", "bench", "export", "demo"},
+               app.add_option_function<std::string>("verb", choose_verb, "what to do, see below"));
+    verb->required();
     add_flags(app, experiment, settings);
+    capture_defaults();
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return app.exit(error);
     }
-    for (const CLI::App* group : app.get_subcommands([](const CLI::App*) { return true; }))
-        for (const CLI::Option* option : group->get_options()) {
-            const std::string value =
-                option->count() > 0 ? CLI::detail::join(option->reduced_results()) : option->get_default_str();
-            if (!value.empty()) settings.flags[option->get_name()] = value;
-        }
+    for (const CLI::Option* option : app.get_options()) {
+        if (option == verb || option == app.get_help_ptr()) continue;
+        const std::string value =
+            option->count() > 0 ? CLI::detail::join(option->reduced_results()) : option->get_default_str();
+        if (!value.empty()) settings.flags[option->get_name()] = value;
+    }
     return std::nullopt;
 }
 

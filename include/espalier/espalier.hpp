@@ -10,10 +10,12 @@
 #include <espalier/core/shape.hpp>
 #include <espalier/core/simd.hpp>
 #include <espalier/core/steady_clock.hpp>
+#include <espalier/core/table.hpp>
 
 #include <espalier/tensor/device.hpp>
 #include <espalier/tensor/random.hpp>
 #include <espalier/tensor/storage.hpp>
+#include <espalier/tensor/swap_axes.hpp>
 #include <espalier/tensor/tensor.hpp>
 #include <espalier/tensor/view.hpp>
 
@@ -134,4 +136,3 @@
 
 #include <espalier/report/progress_bar.hpp>
 #include <espalier/report/svg_plot.hpp>
-#include <espalier/report/table.hpp>

@@ -55,11 +55,16 @@ TEST_CASE_TEMPLATE("colour_table: each sum of bytes is scaled and normalised, ro
     CHECK(plain.at(0, 255) == T(1));
 }
 
-TEST_CASE("colour_table: statistics of other channels and deviations of 0 are errors") {
-    CHECK_THROWS_WITH_AS(colour_table<float>({{0, 0}, {1, 1}}, 3, 1),
-                         "colour_table: expected statistics of 3 channels, got 2 means and 2 deviations", ShapeError);
-    CHECK_THROWS_WITH_AS(colour_table<float>({{0}, {}}, 1, 1), Contains("got 1 means and 0 deviations"), ShapeError);
+TEST_CASE("ChannelStatistics: those of other channels and deviations of 0 are errors") {
+    const auto refuse = [](const ChannelStatistics& statistics, Index channels, const char* text) {
+        CHECK_THROWS_WITH_AS(statistics.check("who", channels), Contains(text), ShapeError);
+    };
+    refuse({{0, 0}, {1, 1}}, 3, "who: expected statistics of 3 channels, got 2 means and 2 deviations");
+    refuse({{0}, {}}, 1, "got 1 means and 0 deviations");
+    refuse({{}, {1}}, 1, "got 0 means and 1 deviations");
     for (const double deviation : {0.0, -1.0, std::numeric_limits<double>::quiet_NaN()})
-        CHECK_THROWS_WITH_AS(colour_table<float>({{0, 0}, {1, deviation}}, 2, 1),
-                             Contains("expected a positive deviation, got"), ShapeError);
+        refuse({{0, 0}, {1, deviation}}, 2, "expected a positive deviation, got");
+    CHECK_NOTHROW(ChannelStatistics{}.check("who", 3));
+    CHECK_THROWS_WITH_AS(colour_table<float>({{0, 0}, {1, 1}}, 3, 1),
+                         Contains("colour_table: expected statistics of 3"), ShapeError);
 }

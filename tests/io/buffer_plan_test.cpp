@@ -1,6 +1,7 @@
 #include "pruning/networks.hpp"
 
 #include <espalier/io/buffer_plan.hpp>
+#include <espalier/io/export_graph.hpp>
 #include <espalier/models/resnet.hpp>
 
 using namespace espalier;

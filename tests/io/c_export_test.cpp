@@ -178,17 +178,14 @@ TEST_CASE("write_c: errors come before any file") {
     CHECK_THROWS_WITH_AS(write_c(graph, {.folder = at, .classes = {"a"}}), "write_c: expected 4 class names, got 1",
                          StateError);
     CHECK_THROWS_WITH_AS(write_c(graph, {.folder = at, .normalize = {.mean = {0, 0, 0}, .deviation = {1, 1}}}),
-                         "write_c: expected statistics of 3 channels, got 3 means and 2 deviations", StateError);
-    CHECK_THROWS_WITH_AS(write_c(graph, {.folder = at, .normalize = {.mean = {0}, .deviation = {1}}}),
-                         "write_c: expected statistics of 3 channels, got 1 means and 1 deviations", StateError);
+                         "write_c: expected statistics of 3 channels, got 3 means and 2 deviations", ShapeError);
+    CHECK_THROWS_WITH_AS(write_c(graph, {.folder = at, .normalize = {.mean = {0, 0, 0}, .deviation = {1, 0, 1}}}),
+                         "write_c: expected a positive deviation, got 0 for channel 1", ShapeError);
     model.head.weight.mutable_value().mutable_data()[3] = std::numeric_limits<float>::infinity();
     CHECK_THROWS_WITH_AS(write_c(export_graph(model, {4, 4, 3}), {.folder = at}),
                          "write_c: expected finite weights, got inf in head.weight", StateError);
     OneFilter<float> empty;
-    empty.a.conv.weight.set_value(Tensor<float>({0, 3, 3, 3}));
-    for (Var<float>* v : {&empty.a.bn.gamma, &empty.a.bn.beta, &empty.a.bn.running_mean, &empty.a.bn.running_var})
-        v->set_value(Tensor<float>({0}));
-    empty.b.conv.weight.set_value(Tensor<float>({6, 3, 3, 0}));
+    empty_map(empty);
     CHECK_THROWS_WITH_AS(write_c(export_graph(empty, {4, 4, 3}), {.folder = at}),
                          "write_c: expected maps of at least one element, got [4,4,0] from a.conv", StateError);
     CHECK(std::filesystem::is_empty(folder.path()));

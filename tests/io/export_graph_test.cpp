@@ -1,4 +1,5 @@
 #include "io/odd_network.hpp"
+#include "io/steps.hpp"
 
 #include <espalier/io/export_graph.hpp>
 #include <espalier/models/resnet.hpp>
@@ -15,11 +16,6 @@ using namespace espalier::test;
 
 namespace {
 
-std::vector<std::string> ops(const ExportGraph& graph) {
-    std::vector<std::string> all;
-    for (const ExportStep& step : graph.steps) all.push_back(step.op);
-    return all;
-}
 const ExportStep& step_named(const ExportGraph& graph, const std::string& name) {
     for (const ExportStep& step : graph.steps)
         if (step.name == name) return step;
@@ -98,6 +94,7 @@ TEST_CASE("export_graph: indexed joins and padded shortcuts carry their channels
     shake(model);
     const auto plan = pruning::plan(model, {8, 8, 1}, {.keep_macs = 0.5, .joins = pruning::Joins::indexed});
     pruning::apply(plan, model);
+    shake(model); // constants as well, also where a branch adds and they are unused
     const ExportGraph graph = export_graph(model, {8, 8, 1});
     int indexed = 0, placed = 0;
     for (const ExportStep& step : graph.steps) {
@@ -105,6 +102,10 @@ TEST_CASE("export_graph: indexed joins and padded shortcuts carry their channels
             ++indexed;
             CHECK(static_cast<Index>(step.channels.size()) == graph.input(step, 1).shape.back());
             CHECK(graph.input(step, 2).shape == Shape{graph.input(step, 0).shape.back()});
+            for (Index c = 0; c < graph.input(step, 2).shape[0]; ++c) {
+                const bool added = std::count(step.channels.begin(), step.channels.end(), c) > 0;
+                CHECK((graph.input(step, 2).constant.at(c) == 0) == added);
+            }
         }
         placed += step.op == "place" && step.channels.size() == static_cast<std::size_t>(graph.input(step, 0).shape[2]);
     }

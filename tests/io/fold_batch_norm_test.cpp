@@ -1,17 +1,13 @@
+#include "io/steps.hpp"
 #include "pruning/networks.hpp"
 
+#include <espalier/io/export_graph.hpp>
 #include <espalier/io/fold_batch_norm.hpp>
 
 using namespace espalier;
 using namespace espalier::test;
 
 namespace {
-
-std::vector<std::string> ops(const ExportGraph& graph) {
-    std::vector<std::string> all;
-    for (const ExportStep& step : graph.steps) all.push_back(step.op);
-    return all;
-}
 
 /// What batch norm reads is read by another op as well, or is the result, or went through a relu.
 struct Unfoldable : Module<float> {

@@ -111,7 +111,8 @@ TEST_CASE("foreign_state: the report names every tensor, its shapes and what bec
     CHECK_FALSE(report.fits());
     CHECK(report.source == "theirs");
     CHECK(to_text(report) ==
-          "theirs                 shape      ours             shape\n"
+          "theirs                 shape      ours             shape      fit\n"
+          "---------------------  ---------  ---------------  ---------  ---------------------------------\n"
           "0.weight               [4,3,2,2]  conv.weight      [4,3,3,3]  another shape, expected [4,3,3,3]\n"
           "1.weight               [4]        bn.gamma         [4]        fits\n"
           "-                      -          bn.beta          [4]        kept as it is\n"

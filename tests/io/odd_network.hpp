@@ -37,14 +37,24 @@ template <class T> struct Odd : Module<T> {
     }
 };
 
+template <class T> void empty_batch_norm(BatchNorm<T>& bn) {
+    for (Var<T>* v : {&bn.gamma, &bn.beta, &bn.running_mean, &bn.running_var}) v->set_value(Tensor<T>({0}));
+}
+
 /// Takes all filters from the end of a branch, as surgery may; the constant of its indexed join stays.
 template <class T> void empty_branch(Block<T>& block) {
     const Index stream = block.b.conv.weight.size(0), inner = block.b.conv.weight.size(3);
     block.join.state()->kept.clear();
     block.join.state()->constant.set_value(random_tensor<T>({stream}));
     block.b.conv.weight.set_value(Tensor<T>::zeros({0, 3, 3, inner}));
-    for (Var<T>* v : {&block.b.bn.gamma, &block.b.bn.beta, &block.b.bn.running_mean, &block.b.bn.running_var})
-        v->set_value(Tensor<T>::zeros({0}));
+    empty_batch_norm(block.b.bn);
+}
+
+/// Takes all filters from a network that has no branch, as surgery never does.
+template <class T> void empty_map(OneFilter<T>& model) {
+    model.a.conv.weight.set_value(Tensor<T>({0, 3, 3, 3}));
+    empty_batch_norm(model.a.bn);
+    model.b.conv.weight.set_value(Tensor<T>({6, 3, 3, 0}));
 }
 
 } // namespace espalier::test

@@ -1,7 +1,7 @@
 #include "support/check.hpp"
+#include "support/golden.hpp"
 
 #include <espalier/io/foreign_state.hpp>
-#include <espalier/io/safetensors.hpp>
 #include <espalier/io/torchvision.hpp>
 #include <espalier/models/resnet.hpp>
 #include <espalier/models/vgg.hpp>
@@ -14,11 +14,6 @@ using namespace espalier;
 using namespace espalier::test;
 
 namespace {
-
-const TensorFile& golden() {
-    static const TensorFile file = read_safetensors(ESPALIER_TEST_DATA "/torchvision.safetensors");
-    return file;
-}
 
 /// A multiple of 2^-24 in [0, 1): splitmix64 of the hash of a name and a place.
 double unit(std::uint64_t hash, Index i) {
@@ -48,7 +43,7 @@ Tensor<float> values(const std::string& name, const Shape& shape, double gain = 
 /// A state dict with torchvision's names and shapes, a line each in the golden file.
 TensorFile state_dict(const std::string& model, double gain) {
     TensorFile file(model + " of torchvision");
-    std::string_view rest = golden().text(model);
+    std::string_view rest = golden("torchvision").text(model);
     while (!rest.empty()) {
         std::string_view line = rest.substr(0, rest.find('\n'));
         rest.remove_prefix(std::min(rest.size(), line.size() + 1));
@@ -75,7 +70,7 @@ void check_parity(Net net, const std::string& model, const NameMap& map, double 
     net.eval();
     const NoGrad no_grad;
     const Tensor<T> logits = net.forward(Var<T>(values("images", {2, 64, 64, 3}).cast<T>())).logits.value();
-    const Tensor<double> expected = golden().get<double>(model);
+    const Tensor<double> expected = golden("torchvision").get<double>(model);
     REQUIRE(logits.shape() == expected.shape());
     for (Index i = 0; i < logits.size(); ++i)
         CHECK(std::abs(static_cast<double>(logits.data()[i]) - expected.data()[i]) <= tolerance);

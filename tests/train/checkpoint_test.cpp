@@ -161,6 +161,7 @@ TEST_CASE("checkpoint: position, seed, model, options and the program's own tens
     CHECK(read.position.totals.images == 5);
     CHECK(read.extra.text("note") == "stress");
     CHECK(read.extra.get<std::uint8_t>("mask").at(0) == 1);
+    CHECK_THROWS_WITH_AS(read.extra.get<float>("scale"), doctest::Contains(file.path.c_str()), StateError);
 }
 
 TEST_CASE("checkpoint: options that an older file lacks are the defaults; unknown ones are an error") {

@@ -1,6 +1,6 @@
 #include "support/check.hpp"
+#include "support/golden.hpp"
 
-#include <espalier/io/safetensors.hpp>
 #include <espalier/models/resnet.hpp>
 #include <espalier/ops/cross_entropy.hpp>
 #include <espalier/train/adam.hpp>
@@ -14,12 +14,8 @@ using namespace espalier::test;
 
 namespace {
 
-const TensorFile& golden() {
-    static const TensorFile file = read_safetensors(ESPALIER_TEST_DATA "/pytorch.safetensors");
-    return file;
-}
-Tensor<double> expected(const std::string& name) { return golden().get<double>(name); }
-template <class T> Tensor<T> value(const std::string& name) { return golden().get_converted<T>(name); }
+Tensor<double> expected(const std::string& name) { return golden("pytorch").get<double>(name); }
+template <class T> Tensor<T> value(const std::string& name) { return golden("pytorch").get_converted<T>(name); }
 template <class T> Var<T> operand(const std::string& name) { return parameter(value<T>(name)); }
 
 /// Inputs are rounded to T, so results differ by the rounding of each of their terms: up to 200 of size 10 here.
@@ -44,7 +40,7 @@ TEST_CASE_TEMPLATE("golden: conv2d", T, float, double) {
     for (const char* which : {"plain", "strided", "dilated", "grouped", "depthwise", "pointwise", "even"}) {
         const std::string name = std::string("conv2d.") + which;
         CAPTURE(name);
-        const Tensor<Index> o = golden().get<Index>(name + ".options");
+        const Tensor<Index> o = golden("pytorch").get<Index>(name + ".options");
         const auto x = operand<T>(name + ".x"), w = operand<T>(name + ".w"), b = operand<T>(name + ".b");
         const Conv2dOptions options{.stride = o.at(0), .padding = o.at(1), .dilation = o.at(2), .groups = o.at(3)};
         check_golden<T>(name, conv2d(x, w, b, options), {{"x", x}, {"w", w}, {"b", b}});
@@ -69,7 +65,8 @@ TEST_CASE_TEMPLATE("golden: cross_entropy", T, float, double) {
         const std::string name = smoothing > 0 ? "cross_entropy.smooth" : "cross_entropy.hard";
         CAPTURE(name);
         const auto logits = operand<T>(name + ".logits");
-        const auto loss = cross_entropy(logits, golden().get<Index>(name + ".labels"), {.label_smoothing = smoothing});
+        const auto loss =
+            cross_entropy(logits, golden("pytorch").get<Index>(name + ".labels"), {.label_smoothing = smoothing});
         check_golden<T>(name, loss, {{"logits", logits}});
     }
 }
@@ -128,15 +125,15 @@ TEST_CASE_TEMPLATE("golden: twenty training steps of ResNet-20 have PyTorch's lo
         const std::string last = name.substr(name.find_last_of('.') + 1);
         if (last == "gamma" || last == "beta" || last == "constant") continue; // start at 1, 0 and empty on both sides
         const double scale = expected(prefix + name + ".scale").item();
-        Tensor<T> weight = golden().get<std::uint8_t>(prefix + name).template cast<T>();
+        Tensor<T> weight = golden("pytorch").get<std::uint8_t>(prefix + name).template cast<T>();
         for (Index i = 0; i < weight.size(); ++i)
             weight.mutable_data()[i] = (weight.data()[i] - T(128)) * static_cast<T>(scale);
         REQUIRE(weight.shape() == var.shape());
         var.set_value(weight);
     }
-    Tensor<T> images = golden().get<std::uint8_t>(prefix + "images").template cast<T>();
+    Tensor<T> images = golden("pytorch").get<std::uint8_t>(prefix + "images").template cast<T>();
     for (Index i = 0; i < images.size(); ++i) images.mutable_data()[i] = (images.data()[i] - T(128)) / T(64);
-    const Tensor<Index> labels = golden().get<Index>(prefix + "labels");
+    const Tensor<Index> labels = golden("pytorch").get<Index>(prefix + "labels");
     // Rounding grows from step to step, in PyTorch as here, so float follows the run of a small rate (tools/golden.py).
     const bool single = std::is_same_v<T, float>;
     const std::string run = prefix + (single ? "gentle" : "usual");
@@ -146,7 +143,7 @@ TEST_CASE_TEMPLATE("golden: twenty training steps of ResNet-20 have PyTorch's lo
 
     Sgd<T> sgd(net, {.learning_rate = rate, .momentum = 0.9, .form = Momentum::nesterov, .weight_decay = 5e-4});
     REQUIRE(losses.size() == 20);
-    const Index size = golden().get<Index>(run + ".size").item();
+    const Index size = golden("pytorch").get<Index>(run + ".size").item();
     for (Index step = 0; step < losses.size(); ++step) {
         const Index first = step * size % images.size(0);
         const auto loss = cross_entropy(net.forward(Var<T>(images.rows(first, first + size))).logits,

@@ -10,6 +10,11 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// Mean and standard deviation of each channel [C], in units of pixels from 0 to 1. Empty: nothing is normalised.
 struct ChannelStatistics {
     std::vector<double> mean, deviation; ///< one a channel; deviations above 0
+
+    /// Whether there are none.
+    bool empty() const { return mean.empty() && deviation.empty(); }
+    /// @throws ShapeError, in the name of `who`, unless there are none or one a channel, with positive deviations
+    void check(const char* who, Index channels) const;
 };
 
 /// The statistics of all pixels of a set: measure the training set and use them for every split.
@@ -20,19 +25,14 @@ ChannelStatistics measure(const ImageSet& set);
 ///
 /// s is the sum of the bytes of a block of B pixels, so the table is [C, 255 B + 1]. Without statistics it is s / (255
 /// B).
-/// @throws ShapeError unless the statistics have `channels` entries and positive deviations
+/// @throws ShapeError unless the statistics have none or `channels` entries and positive deviations
 template <class T> Tensor<T> colour_table(const ChannelStatistics& statistics, Index channels, Index block) {
-    const bool given = !statistics.mean.empty() || !statistics.deviation.empty();
-    expect(!given || (static_cast<Index>(statistics.mean.size()) == channels &&
-                      static_cast<Index>(statistics.deviation.size()) == channels),
-           "colour_table: expected statistics of ", channels, " channels, got ", statistics.mean.size(), " means and ",
-           statistics.deviation.size(), " deviations");
+    statistics.check("colour_table", channels);
     const Index levels = 255 * block + 1;
     Tensor<T> table({channels, levels});
     for (Index c = 0; c < channels; ++c) {
-        const double mean = given ? statistics.mean[static_cast<std::size_t>(c)] : 0;
-        const double deviation = given ? statistics.deviation[static_cast<std::size_t>(c)] : 1;
-        expect(deviation > 0, "colour_table: expected a positive deviation, got ", deviation, " for channel ", c);
+        const double mean = statistics.empty() ? 0 : statistics.mean[static_cast<std::size_t>(c)];
+        const double deviation = statistics.empty() ? 1 : statistics.deviation[static_cast<std::size_t>(c)];
         for (Index s = 0; s < levels; ++s)
             table.mutable_data()[c * levels + s] =
                 static_cast<T>((static_cast<double>(s) / static_cast<double>(levels - 1) - mean) / deviation);
@@ -44,6 +44,14 @@ template <class T> Tensor<T> colour_table(const ChannelStatistics& statistics, I
 
 #if ESPALIER_BODIES
 namespace espalier::inline ESPALIER_BACKEND {
+
+ESPALIER_BODY void ChannelStatistics::check(const char* who, Index channels) const {
+    const auto means = static_cast<Index>(mean.size()), deviations = static_cast<Index>(deviation.size());
+    expect(empty() || (means == channels && deviations == channels), who, ": expected statistics of ", channels,
+           " channels, got ", means, " means and ", deviations, " deviations");
+    for (std::size_t c = 0; c < deviation.size(); ++c)
+        expect(deviation[c] > 0, who, ": expected a positive deviation, got ", deviation[c], " for channel ", c);
+}
 
 ESPALIER_BODY ChannelStatistics measure(const ImageSet& set) {
     set.check("measure");

@@ -1,8 +1,9 @@
 #pragma once
 
-#include <espalier/io/export_graph.hpp>
+#include <espalier/io/export_step.hpp>
 
 #include <numeric>
+#include <set>
 
 // Not part of espalier.hpp: few programs export.
 

@@ -3,6 +3,7 @@
 #include <espalier/data/atomic_file.hpp>
 #include <espalier/data/normalize.hpp>
 #include <espalier/io/c_writer.hpp>
+#include <espalier/io/export_graph.hpp>
 
 // Not part of espalier.hpp: few programs export.
 
@@ -99,7 +100,7 @@ inline std::string c_header(const ExportGraph& graph, const CWriter& writer, con
                   "#define NAME_HEIGHT ", image[0], "\n#define NAME_WIDTH ", image[1], "\n#define NAME_CHANNELS ",
                   image[2], "\n#define NAME_OUTPUTS ", graph.expected.size(), "\n#define NAME_WORKSPACE ",
                   std::max<Index>(1, writer.workspace()), " /* floats */\n", c_header_functions);
-    if (!options.normalize.mean.empty()) text += c_header_prepare;
+    if (!options.normalize.empty()) text += c_header_prepare;
     if (!options.classes.empty()) text += "\nextern const char *const name_classes[NAME_OUTPUTS];\n";
     return c_named(text + c_header_end, options.name);
 }
@@ -112,7 +113,7 @@ inline std::string c_source(const ExportGraph& graph, const CWriter& writer, con
     text += writer.statements() + "}\n\n";
     text += c_array("static const float", "sample", graph.sample) +
             c_array("static const float", "expected", graph.expected) + named(c_self_test);
-    if (!options.normalize.mean.empty()) {
+    if (!options.normalize.empty()) {
         for (const auto& [what, values] :
              {std::pair("mean", options.normalize.mean), std::pair("deviation", options.normalize.deviation)}) {
             text += join_text("\nstatic const double ", what, "[", values.size(), "] = {");
@@ -138,8 +139,8 @@ inline std::string c_source(const ExportGraph& graph, const CWriter& writer, con
 /// before it. An image is [H,W,C] floats. Compile it with -O3, or the loops over channels stay scalar. Outputs agree
 /// with the framework's to 1e-5 of the largest; `<name>_self_test` checks that for `graph.sample` on the target itself.
 /// Each file appears whole or not at all.
-/// @throws StateError for a name that is no C identifier, class names or statistics that don't fit, weights that are
-/// not finite; IoError if a file can't be written
+/// @throws StateError for a name that is no C identifier, class names that don't fit, weights that are not finite;
+/// ShapeError for statistics that don't fit; IoError if a file can't be written
 inline CExport write_c(ExportGraph graph, const CExportOptions& options = {}) {
     const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
     const std::string& name = options.name;
@@ -147,13 +148,10 @@ inline CExport write_c(ExportGraph graph, const CExportOptions& options = {}) {
         !name.empty() && letter(name[0]) &&
             std::all_of(name.begin(), name.end(), [&](char c) { return letter(c) || (c >= '0' && c <= '9'); }),
         "write_c: expected a name that is a C identifier, got '", name, "'");
-    const Index outputs = graph.values[graph.output].shape.size(), channels = graph.values[0].shape.back();
+    const Index outputs = graph.values[graph.output].shape.size();
     const auto given = static_cast<Index>(options.classes.size());
     expect<StateError>(given == 0 || given == outputs, "write_c: expected ", outputs, " class names, got ", given);
-    const auto &mean = options.normalize.mean, &deviation = options.normalize.deviation;
-    expect<StateError>(mean.size() == deviation.size() && (mean.empty() || static_cast<Index>(mean.size()) == channels),
-                       "write_c: expected statistics of ", channels, " channels, got ", mean.size(), " means and ",
-                       deviation.size(), " deviations");
+    options.normalize.check("write_c", graph.values[0].shape.back());
     fold_batch_norm(graph);
     fuse_relu(graph);
     const detail::CWriter writer(graph);

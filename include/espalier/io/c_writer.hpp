@@ -4,6 +4,12 @@
 #include <espalier/io/c_kernels.hpp>
 #include <espalier/io/c_text.hpp>
 #include <espalier/io/fold_batch_norm.hpp>
+#include <espalier/tensor/swap_axes.hpp>
+
+#include <cmath>
+#include <map>
+#include <set>
+#include <utility>
 
 // Not part of espalier.hpp: few programs export.
 
@@ -32,8 +38,6 @@ public:
     const std::string& statements() const { return body_; }
 
 private:
-    using Strides = std::vector<Index>;
-
     // Where things are.
 
     void need(const std::string& kernel) {
@@ -79,36 +83,11 @@ private:
         return graph_.input(step, i).constant.defined() ? plain(step.inputs[i]) : x(step, i);
     }
 
-    // Loops.
+    // Statements.
 
     void line(const std::string& text) { body_ += "    " + text + "\n"; }
-    static Strides strides_of(const Shape& shape) {
-        Strides strides(static_cast<std::size_t>(shape.rank()), 1);
-        for (std::size_t axis = strides.size(); axis-- > 1;)
-            strides[axis - 1] = strides[axis] * shape[static_cast<int>(axis)];
-        return strides;
-    }
-    /// `array[i0 * 32 + i1]`
-    static std::string at(const std::string& array, const Shape& extents, const Strides& strides, Index offset = 0) {
-        std::string text = offset != 0 ? to_text(offset) : "";
-        for (int axis = 0; axis < extents.rank(); ++axis) {
-            const Index stride = strides[static_cast<std::size_t>(axis)];
-            if (extents[axis] == 1 || stride == 0) continue;
-            text += join_text(text.empty() ? "" : " + ", "i", axis, stride == 1 ? "" : join_text(" * ", stride));
-        }
-        return array + "[" + (text.empty() ? "0" : text) + "]";
-    }
     /// The statement, for all i0, i1, ... within the extents.
-    void each(const Shape& extents, const std::string& statement) {
-        std::string indent;
-        for (int axis = 0; axis < extents.rank(); ++axis) {
-            const std::string i = join_text("i", axis);
-            if (extents[axis] == 1 && statement.find(i) == std::string::npos) continue;
-            line(join_text(indent, "for (int ", i, " = 0; ", i, " < ", extents[axis], "; ++", i, ")"));
-            indent += "    ";
-        }
-        line(indent + statement + ";");
-    }
+    void each(const Shape& extents, const std::string& statement) { body_ += c_loops(extents, statement); }
     std::string activated(const ExportStep& step, const std::string& expression) {
         if (step.activation == Activation::none) return expression;
         need("relu");
@@ -166,20 +145,12 @@ private:
         const Tensor<double> w = graph_.input(step, 1).constant;
         const int with_relu = step.activation == Activation::relu;
         const Index groups = step.op == "conv2d" ? step.attributes.index("groups") : 1;
-        const Index K = w.size(0), inner = w.size(-1), taps = w.size() / std::max<Index>(1, K * inner);
+        const Index K = w.size(0), inner = w.size(-1);
         const bool depthwise = groups > 1 && groups == K && inner == 1;
-        Tensor<double> turned({groups, taps, inner, K / groups}); // from filters first to filters last
-        if (depthwise) turned = Tensor<double>({taps, K});
-        for (Index k = 0; k < K; ++k)
-            for (Index t = 0; t < taps; ++t)
-                for (Index c = 0; c < inner; ++c) {
-                    const Index within = K / groups, group = k / within;
-                    const Index to = depthwise ? t * K + k : ((group * taps + t) * inner + c) * within + k % within;
-                    turned.mutable_data()[to] = w.data()[(k * taps + t) * inner + c];
-                }
+        const Index blocks = depthwise ? 1 : groups; // within which filters go from first to last
         const std::string weights = constant(
             step.inputs[1], join_text(w.shape(), " in ", groups, groups == 1 ? " group" : " groups", ", filters last"),
-            turned);
+            swap_axes(w.reshape({blocks, K / blocks, w.shape().product(1, w.rank())})));
         if (step.op == "linear") {
             need("linear");
             return line(join_text("linear(", x(step), ", ", weights, ", ", bias(step), ", ", inner, ", ", K, ", ",
@@ -209,10 +180,9 @@ private:
                         join_text(y, "[(i0 * ", to[1], " + i1) * ", K, " + ", kept, "[i2]] = ", x(step), "[(i0 * ",
                                   stride * from[1], " + i1 * ", stride, ") * ", from[2], " + i2]"));
         }
-        Tensor<double> absent = graph_.input(step, 2).constant.clone(); // entries of kept channels are unused, not zero
-        for (const Index channel : step.channels) absent.mutable_data()[channel] = 0;
-        const std::string all = at(y, pixels, {K, 1}), shift = constant(step.inputs[2], "of absent channels", absent);
-        each(pixels, join_text(all, " = ", at(x(step), pixels, {K, 1}), " + ", at(shift, pixels, {0, 1})));
+        const std::string all = c_at(y, pixels, {K, 1}),
+                          shift = constant(step.inputs[2], "of absent channels", graph_.input(step, 2).constant);
+        each(pixels, join_text(all, " = ", c_at(x(step), pixels, {K, 1}), " + ", c_at(shift, pixels, {0, 1})));
         each({pixels[0], J}, join_text(y, "[i0 * ", K, " + ", kept, "[i1]] += ", x(step, 1), "[i0 * ", J, " + i1]"));
         if (step.activation != Activation::none) each({to.size()}, y + "[i0] = " + activated(step, y + "[i0]"));
     }
@@ -221,29 +191,29 @@ private:
         const Shape& to = graph_.result(step).shape;
         const auto broadcast = [&](std::size_t i) {
             const Shape& from = shape(step, i);
-            Strides strides(static_cast<std::size_t>(to.rank()), 0);
-            const Strides own = strides_of(from);
+            CStrides strides(static_cast<std::size_t>(to.rank()), 0);
+            const CStrides own = c_strides(from);
             for (int axis = 1; axis <= from.rank(); ++axis)
                 if (from[-axis] > 1)
                     strides[strides.size() - static_cast<std::size_t>(axis)] =
                         own[own.size() - static_cast<std::size_t>(axis)];
-            return at(operand(step, i), to, strides);
+            return c_at(operand(step, i), to, strides);
         };
         const char* const sign = step.op == "add" ? " + " : step.op == "sub" ? " - " : " * ";
-        each(to, join_text(at(y, to, strides_of(to)), " = ", activated(step, broadcast(0) + sign + broadcast(1))));
+        each(to, join_text(c_at(y, to, c_strides(to)), " = ", activated(step, broadcast(0) + sign + broadcast(1))));
     }
 
     void write_reduction(const ExportStep& step, const std::string& y) {
         const Shape& from = shape(step);
         const Index count = graph_.result(step).shape.size(), divisor = step.attributes.index("divisor");
         const std::vector<Index> axes = step.attributes.list("axis");
-        Strides strides(static_cast<std::size_t>(from.rank()), 0);
+        CStrides strides(static_cast<std::size_t>(from.rank()), 0);
         Index stride = 1;
         for (int axis = from.rank(); axis-- > 0;)
             if (std::find(axes.begin(), axes.end(), axis) == axes.end())
                 strides[static_cast<std::size_t>(axis)] = std::exchange(stride, stride * from[axis]);
         each({count}, y + "[i0] = 0");
-        each(from, join_text(at(y, from, strides), " += ", at(x(step), from, strides_of(from))));
+        each(from, join_text(c_at(y, from, strides), " += ", c_at(x(step), from, c_strides(from))));
         if (divisor != 1) each({count}, join_text(y, "[i0] /= ", divisor));
     }
 
@@ -252,25 +222,25 @@ private:
         if (step.op == "slice") {
             const Shape& from = shape(step);
             const auto axis = static_cast<std::size_t>(step.attributes.index("axis"));
-            Strides strides = strides_of(from);
+            CStrides strides = c_strides(from);
             const Index offset = strides[axis] * step.attributes.index("begin");
             strides[axis] *= step.attributes.index("step");
-            return each(to, join_text(at(y, to, strides_of(to)), " = ", at(x(step), to, strides, offset)));
+            return each(to, join_text(c_at(y, to, c_strides(to)), " = ", c_at(x(step), to, strides, offset)));
         }
-        const Strides strides = strides_of(to);
+        const CStrides strides = c_strides(to);
         if (step.op == "pad") {
             const std::vector<Index> before = step.attributes.list("before");
             Index offset = 0;
             for (std::size_t axis = 0; axis < before.size(); ++axis) offset += before[axis] * strides[axis];
             each({to.size()}, join_text(y, "[i0] = ", c_float(step.attributes.number("value"))));
             const Shape& from = shape(step);
-            return each(from, join_text(at(y, from, strides, offset), " = ", at(x(step), from, strides_of(from))));
+            return each(from, join_text(c_at(y, from, strides, offset), " = ", c_at(x(step), from, c_strides(from))));
         }
         const auto axis = static_cast<std::size_t>(step.attributes.index("axis"));
         Index offset = 0;
         for (std::size_t i = 0; i < step.inputs.size(); ++i) {
             const Shape& from = shape(step, i);
-            each(from, join_text(at(y, from, strides, offset), " = ", at(x(step, i), from, strides_of(from))));
+            each(from, join_text(c_at(y, from, strides, offset), " = ", c_at(x(step, i), from, c_strides(from))));
             offset += strides[axis] * from[static_cast<int>(axis)];
         }
     }
@@ -280,15 +250,15 @@ private:
         if (step.op == "batch_norm") {
             const ChannelAffine affine = channel_affine(graph_, step);
             const Shape pixels{to.size() / to.back(), to.back()};
-            const Strides rows{to.back(), 1}, channel{0, 1};
+            const CStrides rows{to.back(), 1}, channel{0, 1};
             const std::string a = constant(step.inputs[1], "factors for " + graph_.input(step, 4).name, affine.factor),
                               b = constant(step.inputs[2], "shifts for " + graph_.input(step, 4).name, affine.shift);
-            return each(pixels,
-                        join_text(at(y, pixels, rows), " = ",
-                                  activated(step, join_text(at(a, pixels, channel), " * ", at(x(step), pixels, rows),
-                                                            " + ", at(b, pixels, channel)))));
+            return each(pixels, join_text(c_at(y, pixels, rows), " = ",
+                                          activated(step, join_text(c_at(a, pixels, channel), " * ",
+                                                                    c_at(x(step), pixels, rows), " + ",
+                                                                    c_at(b, pixels, channel)))));
         }
-        const std::string v = at(x(step), {to.size()}, {1});
+        const std::string v = c_at(x(step), {to.size()}, {1});
         std::string value;
         if (step.op == "relu") {
             need("relu");
@@ -300,7 +270,7 @@ private:
             value = step.op == "sigmoid" ? "1 / (1 + expf(-" + v + "))"
                                          : (step.op == "abs" ? "fabs" : step.op) + "f(" + v + ")";
         }
-        each({to.size()}, join_text(at(y, {to.size()}, {1}), " = ", activated(step, value)));
+        each({to.size()}, join_text(c_at(y, {to.size()}, {1}), " = ", activated(step, value)));
     }
 
     const ExportGraph& graph_;

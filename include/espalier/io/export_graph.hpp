@@ -1,75 +1,18 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
+#include <espalier/io/export_step.hpp>
 #include <espalier/ops/batch_norm.hpp>
 #include <espalier/pruning/trace.hpp>
 #include <espalier/tensor/random.hpp>
+#include <espalier/tensor/swap_axes.hpp>
 
 #include <set>
+#include <unordered_map>
 
 // Not part of espalier.hpp: few programs export.
 
 namespace espalier::inline ESPALIER_BACKEND {
-
-/// A value of an export graph: the image, a constant, or what a step makes.
-struct ExportValue {
-    std::string name;        ///< a constant's dotted name in the model, or the step's name
-    Shape shape;             ///< of one image: activations have no batch axis here
-    Tensor<double> constant; ///< undefined for what depends on the image
-};
-
-/// One op of an export graph. Axes don't count the batch: an image is [H,W,C].
-///
-/// | op                                   | inputs                        | attributes                                |
-/// | ------------------------------------ | ----------------------------- | ----------------------------------------- |
-/// | conv2d                               | x, w [K,R,S,C/groups], [b]    | stride, padding, dilation, groups         |
-/// | linear                               | x [C], w [K,C], [b]           |                                           |
-/// | batch_norm                           | x, gamma, beta, mean, variance | epsilon                                  |
-/// | join                                 | stream, branch, [constant]    | `channels` of the stream if indexed       |
-/// | place                                | x [H,W,C]                     | stride; `channels` of the result          |
-/// | add, sub, mul                        | a, b (either may be constant) |                                           |
-/// | relu, sigmoid, tanh, exp, log, abs, sqrt, softmax (last axis), reshape | x |                                 |
-/// | scale                                | x                             | factor                                    |
-/// | max_pool2d, avg_pool2d, global_max_pool | x                          | rows, columns, stride, padding            |
-/// | sum, mean                            | x                             | divisor, axis ...                         |
-/// | concat                               | x ...                         | axis                                      |
-/// | slice                                | x                             | axis, begin, step                         |
-/// | pad                                  | x                             | value, before ...                         |
-struct ExportStep {
-    std::string op;   ///< as in the table
-    std::string name; ///< unique: the module whose parameters it uses, `stage1.0.conv1`, or op and number
-    std::vector<std::size_t> inputs;  ///< numbers of values, in the order of the table
-    std::size_t output = 0;           ///< number of the value it makes
-    Attributes attributes = {};       ///< as in the table
-    std::vector<Index> channels = {}; ///< of a stream or result that the operand's channels go to; see the table
-    Activation activation = Activation::none; ///< applied to the result
-};
-
-/// A network as exporters see it: the ops that the logits depend on, inputs before users, and their constants.
-struct ExportGraph {
-    std::vector<ExportValue> values; ///< the first is the image
-    std::vector<ExportStep> steps;   ///< inputs before users
-    std::size_t output = 0;          ///< number of the value that is the result
-    Tensor<double> sample, expected; ///< an image, uniform in [-1, 1), and what the model made of it
-
-    /// Values of a step.
-    /// @{
-    const ExportValue& input(const ExportStep& step, std::size_t i) const { return values[step.inputs[i]]; }
-    const ExportValue& result(const ExportStep& step) const { return values[step.output]; }
-    /// @}
-    /// How many steps read a value; the output of the graph is read once more.
-    std::size_t uses(std::size_t value) const {
-        std::size_t count = value == output;
-        for (const ExportStep& step : steps)
-            count += static_cast<std::size_t>(std::count(step.inputs.begin(), step.inputs.end(), value));
-        return count;
-    }
-    /// Removes steps whose result nobody reads.
-    void drop_dead_steps() {
-        for (std::size_t i = steps.size(); i-- > 0;)
-            if (uses(steps[i].output) == 0) steps.erase(steps.begin() + static_cast<std::ptrdiff_t>(i));
-    }
-};
 
 namespace detail {
 
@@ -161,25 +104,18 @@ private:
         expect<StateError>(registered || !operand->is_leaf(), "export_graph: expected operand ", i, " of ", near(node),
                            " to be the image, a parameter or a buffer of the model, got a leaf ", operand->shape,
                            " that is not registered");
-        const Tensor<T> from = registered ? variable->second.var.value() : kept_.of(operand);
-        Tensor<double> value(from.shape());
-        for (Index e = 0; e < from.size(); ++e) value.mutable_data()[e] = static_cast<double>(from.data()[e]);
+        const Tensor<T> value = registered ? variable->second.var.value() : kept_.of(operand);
         const std::string name =
             registered ? variable->second.name : join_text(operand->op, "_constant_", graph_.values.size());
-        graph_.values.push_back({name, value.shape(), value});
+        graph_.values.push_back({name, value.shape(), value.template cast<double>()});
         return constants_[operand] = graph_.values.size() - 1;
     }
     std::size_t either(const Node<T>& node, std::size_t i) {
         return ids_.contains(node.inputs[i].get()) ? activation(node, i) : constant(node, i);
     }
 
-    std::string unique_name(const std::string& base) {
-        std::string name = base;
-        for (int number = 2; !names_.insert(name).second; ++number) name = join_text(base, "_", number);
-        return name;
-    }
     std::size_t append(ExportStep step, const std::string& base, const Shape& shape) {
-        step.name = unique_name(base);
+        step.name = unique_(base);
         step.output = graph_.values.size();
         graph_.values.push_back({step.name, shape, {}});
         graph_.steps.push_back(std::move(step));
@@ -245,6 +181,8 @@ private:
         if (op == "join" && node.join->indexed()) {
             step.channels = node.join->kept;
             step.inputs.push_back(constant(node, 2));
+            Tensor<double>& absent = graph_.values[step.inputs[2]].constant;
+            for (const Index channel : step.channels) absent.mutable_data()[channel] = 0; // the branch adds there
             if (step.channels.empty()) { // all that is left of the branch
                 step.op = "add";
                 step.inputs.erase(step.inputs.begin() + 1);
@@ -286,9 +224,7 @@ private:
     void transpose_weight(ExportStep& step) { // x [C] times [C,K] is a linear layer
         const ExportValue& from = graph_.values[step.inputs[1]];
         const Index C = from.shape[0], K = from.shape[1];
-        Tensor<double> w({K, C});
-        for (Index k = 0; k < K; ++k)
-            for (Index c = 0; c < C; ++c) w.mutable_data()[k * C + c] = from.constant.data()[c * K + k];
+        const Tensor<double> w = swap_axes(from.constant.reshape({1, C, K})).reshape({K, C});
         graph_.values.push_back({from.name, w.shape(), w});
         step.op = "linear";
         step.inputs[1] = graph_.values.size() - 1;
@@ -303,7 +239,7 @@ private:
     const KeepValues<T>& kept_;
     ExportGraph graph_;
     std::unordered_map<const Node<T>*, std::size_t> ids_, constants_;
-    std::set<std::string> names_;
+    UniqueNames unique_;
 };
 
 template <class T> ExportGraph traced_graph(const Network<T>& net, const Shape& image) {
@@ -312,13 +248,8 @@ template <class T> ExportGraph traced_graph(const Network<T>& net, const Shape& 
     const Tensor<T> x = uniform<T>(batch_of(ExportBuilder<T>::batch, image), Random(0, "export"), -1, 1);
     const auto trace = pruning::detail::trace_batch(net, x);
     ExportGraph graph = ExportBuilder<T>(trace, kept).build();
-    const auto first_image = [](const Tensor<T>& from, const Shape& shape) {
-        Tensor<double> to(shape);
-        for (Index e = 0; e < to.size(); ++e) to.mutable_data()[e] = static_cast<double>(from.data()[e]);
-        return to;
-    };
-    graph.sample = first_image(x, image);
-    graph.expected = first_image(trace.output.value(), graph.values[graph.output].shape);
+    graph.sample = x.rows(0, 1).template cast<double>().reshape(image);
+    graph.expected = trace.output.value().rows(0, 1).template cast<double>().reshape(graph.values[graph.output].shape);
     return graph;
 }
 

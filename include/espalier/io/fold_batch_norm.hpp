@@ -1,9 +1,10 @@
 #pragma once
 
-#include <espalier/io/export_graph.hpp>
+#include <espalier/io/export_step.hpp>
 
 #include <cmath>
 #include <map>
+#include <set>
 
 // Not part of espalier.hpp: few programs export.
 

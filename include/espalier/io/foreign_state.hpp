@@ -3,6 +3,7 @@
 #include <espalier/core/compiled.hpp>
 #include <espalier/io/module_state.hpp>
 #include <espalier/io/name_map.hpp>
+#include <espalier/tensor/swap_axes.hpp>
 
 #include <algorithm>
 #include <functional>
@@ -51,19 +52,6 @@ std::string to_text(const StateReport& report);
 
 namespace detail {
 
-/// [K,A,B], seen so whatever its axes are, as [K,B,A] in a tensor of the given shape.
-template <class T> Tensor<T> swap_inner(const Tensor<T>& x, Index A, Index B, const Shape& shape) {
-    Tensor<T> y(shape);
-    const Index block = A * B, K = block == 0 ? 0 : x.size() / block;
-    parallel_for(K, [&](Index k) {
-        const T* const from = x.data() + k * block;
-        T* const to = y.mutable_data() + k * block;
-        for (Index a = 0; a < A; ++a)
-            for (Index b = 0; b < B; ++b) to[b * A + a] = from[a * B + b];
-    });
-    return y;
-}
-
 /// Whether a rule's layout can describe a tensor of ours.
 inline bool describes(const NameRule& rule, const Shape& ours) {
     if (rule.layout == ForeignLayout::filters) return ours.rank() == 4;
@@ -75,16 +63,19 @@ inline bool describes(const NameRule& rule, const Shape& ours) {
 inline Shape foreign_shape(const NameRule& rule, const Shape& ours) {
     return rule.layout == ForeignLayout::filters ? Shape{ours[0], ours[3], ours[1], ours[2]} : ours;
 }
-template <class T> Tensor<T> to_ours(const NameRule& rule, const Tensor<T>& theirs, const Shape& shape) {
-    if (rule.layout == ForeignLayout::filters) return swap_inner(theirs, shape[3], shape[1] * shape[2], shape);
-    if (rule.layout == ForeignLayout::flattened) return swap_inner(theirs, shape[1] / rule.pixels, rule.pixels, shape);
-    return theirs;
+/// Ours as [K,pixels,C]. Theirs are [K,C,pixels].
+inline Shape by_pixel(const NameRule& rule, const Shape& ours) {
+    return rule.layout == ForeignLayout::filters ? Shape{ours[0], ours[1] * ours[2], ours[3]}
+                                                 : Shape{ours[0], rule.pixels, ours[1] / rule.pixels};
+}
+template <class T> Tensor<T> to_ours(const NameRule& rule, const Tensor<T>& theirs, const Shape& ours) {
+    if (rule.layout == ForeignLayout::same) return theirs;
+    const Shape s = by_pixel(rule, ours);
+    return swap_axes(theirs.reshape({s[0], s[2], s[1]})).reshape(ours);
 }
 template <class T> Tensor<T> to_theirs(const NameRule& rule, const Tensor<T>& ours) {
-    const Shape& s = ours.shape();
-    if (rule.layout == ForeignLayout::filters) return swap_inner(ours, s[1] * s[2], s[3], foreign_shape(rule, s));
-    if (rule.layout == ForeignLayout::flattened) return swap_inner(ours, rule.pixels, s[1] / rule.pixels, s);
-    return ours;
+    if (rule.layout == ForeignLayout::same) return ours;
+    return swap_axes(ours.reshape(by_pixel(rule, ours.shape()))).reshape(foreign_shape(rule, ours.shape()));
 }
 
 /// Parameters and buffers by name, without the constants of joins.
@@ -223,6 +214,8 @@ ESPALIER_COMPILED_FUNCTION(export_state);
 } // namespace espalier::inline ESPALIER_BACKEND
 
 #if ESPALIER_BODIES
+#include <espalier/core/table.hpp>
+
 namespace espalier::inline ESPALIER_BACKEND {
 
 ESPALIER_BODY std::string to_text(Fit fit) {
@@ -239,25 +232,15 @@ ESPALIER_BODY std::string to_text(Fit fit) {
 }
 
 ESPALIER_BODY std::string to_text(const StateReport& report) {
-    std::vector<std::vector<std::string>> rows{{"theirs", "shape", "ours", "shape", ""}};
+    Table table({"theirs", "shape", "ours", "shape", "fit"});
     for (const StateMatch& m : report.matches) {
         std::string remark = to_text(m.fit);
         if (m.fit == Fit::other_shape) remark += join_text(", expected ", m.wanted_shape);
         if (m.fit == Fit::other_type) remark += ", " + m.type;
-        rows.push_back({m.theirs.empty() ? "-" : m.theirs, m.type.empty() ? "-" : to_text(m.their_shape),
-                        m.ours.empty() ? "-" : m.ours, m.ours.empty() ? "-" : to_text(m.our_shape), remark});
+        table.row({m.theirs.empty() ? "-" : m.theirs, m.type.empty() ? "-" : to_text(m.their_shape),
+                   m.ours.empty() ? "-" : m.ours, m.ours.empty() ? "-" : to_text(m.our_shape), remark});
     }
-    std::string text;
-    for (const auto& row : rows) {
-        std::string line;
-        for (std::size_t column = 0; column < row.size(); ++column) {
-            std::size_t width = 0;
-            for (const auto& other : rows) width = std::max(width, other[column].size());
-            line += row[column] + std::string(width + 2 - row[column].size(), ' ');
-        }
-        text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
-    }
-    return text;
+    return table.text();
 }
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -2,6 +2,7 @@
 
 #include <espalier/data/atomic_file.hpp>
 #include <espalier/data/normalize.hpp>
+#include <espalier/io/export_graph.hpp>
 #include <espalier/io/fold_batch_norm.hpp>
 #include <espalier/io/onnx_writer.hpp>
 
@@ -22,13 +23,10 @@ struct OnnxOptions {
 /// The network as an ONNX model: opset 13, input `image` [batch,C,H,W], output `logits` [batch,...], any batch.
 ///
 /// Layers keep their names. Constants are floats, channels first. Indexed joins are Pad, Gather and Add, all exact.
-/// The model is for inference. @throws StateError for statistics that don't fit the image, maps without elements
+/// The model is for inference.
+/// @throws ShapeError for statistics that don't fit the image, StateError for maps without elements
 inline onnx::ModelProto onnx_model(ExportGraph graph, const OnnxOptions& options = {}) {
-    const auto &mean = options.normalize.mean, &deviation = options.normalize.deviation;
-    const Index channels = graph.values[0].shape.back();
-    expect<StateError>(mean.size() == deviation.size() && (mean.empty() || static_cast<Index>(mean.size()) == channels),
-                       "onnx_model: expected statistics of ", channels, " channels, got ", mean.size(), " means and ",
-                       deviation.size(), " deviations");
+    options.normalize.check("onnx_model", graph.values[0].shape.back());
     for (const ExportStep& step : graph.steps)
         expect<StateError>(graph.result(step).shape.size() > 0,
                            "onnx_model: expected maps of at least one element, got ", graph.result(step).shape,
@@ -46,8 +44,8 @@ inline onnx::ModelProto onnx_model(ExportGraph graph, const OnnxOptions& options
         entry.set_key(key);
         entry.set_value(to_text(values));
     };
-    describe("mean", mean);
-    describe("deviation", deviation);
+    describe("mean", options.normalize.mean);
+    describe("deviation", options.normalize.deviation);
     model.mutable_graph()->set_name(options.name);
     detail::OnnxWriter(graph, *model.mutable_graph());
     return model;

@@ -1,44 +1,15 @@
 #pragma once
 
-#include <espalier/io/export_graph.hpp>
-
-#ifndef ONNX_ML // how Debian builds the library, which its headers do not say
-#define ONNX_ML 1
-#define ONNX_NAMESPACE onnx
-#endif
-#include <onnx/onnx_pb.h>
+#include <espalier/io/export_step.hpp>
+#include <espalier/io/onnx_messages.hpp>
 
 #include <map>
+#include <utility>
 
 // Not part of espalier.hpp: needs ONNX and protobuf, which the CMake target espalier::onnx brings.
 
 namespace espalier::inline ESPALIER_BACKEND {
 namespace detail {
-
-inline void fill_tensor(onnx::TensorProto& tensor, const std::string& name, const Shape& shape,
-                        const Tensor<double>& values) {
-    tensor.set_name(name);
-    tensor.set_data_type(onnx::TensorProto::FLOAT);
-    for (const Index extent : shape) tensor.add_dims(extent);
-    std::string bytes(static_cast<std::size_t>(values.size()) * sizeof(float), '\0');
-    for (Index i = 0; i < values.size(); ++i) {
-        const auto value = static_cast<float>(values.data()[i]);
-        std::memcpy(bytes.data() + static_cast<std::size_t>(i) * sizeof value, &value, sizeof value);
-    }
-    tensor.set_raw_data(std::move(bytes));
-}
-/// [..,H,W,C] to [..,C,H,W]
-inline Tensor<double> channels_first(const Tensor<double>& from) {
-    Shape to = from.shape();
-    const Index C = from.size(-1), pixels = from.size(-3) * from.size(-2);
-    to[-3] = C;
-    to[-2] = from.size(-3);
-    to[-1] = from.size(-2);
-    Tensor<double> turned(to);
-    for (Index i = 0; i < from.size(); ++i)
-        turned.mutable_data()[i / (pixels * C) * pixels * C + i % C * pixels + i / C % pixels] = from.data()[i];
-    return turned;
-}
 
 /// The ONNX nodes of a graph's steps and the initializers of its constants.
 ///
@@ -47,8 +18,8 @@ inline Tensor<double> channels_first(const Tensor<double>& from) {
 class OnnxWriter {
 public:
     OnnxWriter(const ExportGraph& graph, onnx::GraphProto& to) : graph_(graph), to_(to), names_(graph.values.size()) {
-        names_[0] = unique("image");
-        names_[graph.output] = unique("logits");
+        names_[0] = unique_("image");
+        names_[graph.output] = unique_("logits");
         describe(*to_.add_input(), 0);
         describe(*to_.add_output(), graph.output);
         for (const ExportStep& step : graph.steps) write_step(step);
@@ -60,11 +31,6 @@ private:
 
     // Names and constants.
 
-    std::string unique(const std::string& base) {
-        std::string name = base;
-        for (int number = 2; !taken_.insert(name).second; ++number) name = join_text(base, "_", number);
-        return name;
-    }
     const Shape& shape(std::size_t value) const { return graph_.values[value].shape; }
     bool is_map(std::size_t value) const { return shape(value).rank() == 3; }
     void describe(onnx::ValueInfoProto& info, std::size_t value) {
@@ -83,7 +49,7 @@ private:
     std::string constant(std::size_t value, const std::string& order, const Tensor<double>& elements) {
         const auto [it, fresh] = constants_.emplace(std::pair(value, order), "");
         if (fresh) {
-            it->second = unique(graph_.values[value].name);
+            it->second = unique_(graph_.values[value].name);
             fill_tensor(*to_.add_initializer(), it->second, elements.shape(), elements);
         }
         return it->second;
@@ -91,7 +57,7 @@ private:
     std::string constant(std::size_t value) { return constant(value, "", graph_.values[value].constant); }
     std::string integers(const std::string& name, const Indices& values) {
         onnx::TensorProto& tensor = *to_.add_initializer();
-        tensor.set_name(unique(name));
+        tensor.set_name(unique_(name));
         tensor.set_data_type(onnx::TensorProto::INT64);
         tensor.add_dims(static_cast<Index>(values.size()));
         for (const Index value : values) tensor.add_int64_data(value);
@@ -99,7 +65,7 @@ private:
     }
     std::string number(const std::string& name, double value) {
         onnx::TensorProto& tensor = *to_.add_initializer();
-        fill_tensor(tensor, unique(name), {}, Tensor<double>::scalar(value));
+        fill_tensor(tensor, unique_(name), {}, Tensor<double>::scalar(value));
         return tensor.name();
     }
 
@@ -113,27 +79,15 @@ private:
         made.add_output(output);
         return made;
     }
-    static void attribute(onnx::NodeProto& node, const char* name, Index value) {
-        onnx::AttributeProto& made = *node.add_attribute();
-        made.set_name(name);
-        made.set_type(onnx::AttributeProto::INT);
-        made.set_i(value);
-    }
-    static void attribute(onnx::NodeProto& node, const char* name, const Indices& values) {
-        onnx::AttributeProto& made = *node.add_attribute();
-        made.set_name(name);
-        made.set_type(onnx::AttributeProto::INTS);
-        for (const Index value : values) made.add_ints(value);
-    }
     std::string transposed(const std::string& x, const Indices& order, const std::string& y) {
-        attribute(node("Transpose", {x}, y), "perm", order);
+        set_attribute(node("Transpose", {x}, y), "perm", order);
         return y;
     }
     /// A value with its channels last, as the framework has it. A map of one pixel is the same in both orders.
     std::string channels_last(std::size_t value) {
         const bool turned = is_map(value) && shape(value)[0] * shape(value)[1] != 1;
         const std::string& name = names_[value];
-        return turned ? transposed(name, {0, 2, 3, 1}, unique(name + ".channels_last")) : name;
+        return turned ? transposed(name, {0, 2, 3, 1}, unique_(name + ".channels_last")) : name;
     }
     /// The constant in the order in which ONNX broadcasts it against a result of that rank.
     std::string broadcast(std::size_t value, int rank) {
@@ -150,9 +104,9 @@ private:
 
     void write_step(const ExportStep& step) {
         std::string& y = names_[step.output];
-        const std::string name = step.output == graph_.output ? y : unique(step.name);
+        const std::string name = step.output == graph_.output ? y : unique_(step.name);
         const bool relu = step.activation == Activation::relu;
-        y = relu ? unique(name + ".before_relu") : name;
+        y = relu ? unique_(name + ".before_relu") : name;
         write(step, y);
         if (relu) node("Relu", {std::exchange(y, name)}, name);
     }
@@ -171,17 +125,14 @@ private:
         if (step.op == "batch_norm") {
             Names inputs{x(step)};
             for (std::size_t i = 1; i < 5; ++i) inputs.push_back(constant(step.inputs[i]));
-            onnx::AttributeProto& epsilon = *node("BatchNormalization", inputs, y).add_attribute();
-            epsilon.set_name("epsilon");
-            epsilon.set_type(onnx::AttributeProto::FLOAT);
-            epsilon.set_f(static_cast<float>(step.attributes.number("epsilon")));
+            set_attribute(node("BatchNormalization", inputs, y), "epsilon", step.attributes.number("epsilon"));
         } else if (step.op == "softmax") {
             const Index last = shape(step.inputs[0]).rank() - 1;
-            attribute(node("Softmax", {x(step)}, y), "axis", onnx_axis(step.inputs[0], last));
+            set_attribute(node("Softmax", {x(step)}, y), "axis", onnx_axis(step.inputs[0], last));
         } else if (step.op == "scale") {
             node("Mul", {x(step), number(step.name + ".factor", step.attributes.number("factor"))}, y);
         } else if (step.op == "global_max_pool") {
-            const std::string map = unique(y + ".map");
+            const std::string map = unique_(y + ".map");
             node("GlobalMaxPool", {x(step)}, map);
             node("Flatten", {map}, y);
         } else {
@@ -193,17 +144,20 @@ private:
         }
     }
 
+    /// The window of `taps` that a convolution or pool slides over its map.
+    static void set_window(onnx::NodeProto& node, const ExportStep& step, const Indices& taps) {
+        set_attribute(node, "kernel_shape", taps);
+        set_attribute(node, "strides", Indices(2, step.attributes.index("stride")));
+        set_attribute(node, "pads", Indices(4, step.attributes.index("padding")));
+    }
     void write_conv2d(const ExportStep& step, const std::string& y) {
         const Tensor<double> w = graph_.input(step, 1).constant; // [K,R,S,C] -> [K,C,R,S]
         Names inputs{x(step), constant(step.inputs[1], "channels first", channels_first(w))};
         if (step.inputs.size() > 2) inputs.push_back(constant(step.inputs[2]));
         onnx::NodeProto& conv = node("Conv", inputs, y);
-        const auto square = [&](const char* name) { return Indices(2, step.attributes.index(name)); };
-        attribute(conv, "kernel_shape", Indices{w.size(1), w.size(2)});
-        attribute(conv, "strides", square("stride"));
-        attribute(conv, "pads", Indices(4, step.attributes.index("padding")));
-        attribute(conv, "dilations", square("dilation"));
-        attribute(conv, "group", step.attributes.index("groups"));
+        set_window(conv, step, {w.size(1), w.size(2)});
+        set_attribute(conv, "dilations", Indices(2, step.attributes.index("dilation")));
+        set_attribute(conv, "group", step.attributes.index("groups"));
     }
     void write_linear(const ExportStep& step, const std::string& y) {
         Names inputs{x(step)};
@@ -217,7 +171,7 @@ private:
                                       channels_first(w.reshape({w.size(0), s[0], s[1], s[2]})).reshape(w.shape())));
         }
         if (step.inputs.size() > 2) inputs.push_back(constant(step.inputs[2]));
-        attribute(node("Gemm", inputs, y), "transB", 1);
+        set_attribute(node("Gemm", inputs, y), "transB", Index(1));
     }
     void write_reshape(const ExportStep& step, const std::string& y) {
         const Shape &from = shape(step.inputs[0]), &to = shape(step.output);
@@ -233,7 +187,7 @@ private:
         extents.insert(extents.end(), to.begin(), to.end());
         const bool turned = to.rank() == 3 && to[0] * to[1] != 1;
         if (to.rank() == 3 && !turned) std::rotate(extents.begin() + 1, extents.end() - 1, extents.end());
-        const std::string last = turned ? unique(y + ".channels_last") : y;
+        const std::string last = turned ? unique_(y + ".channels_last") : y;
         node("Reshape", {channels_last(step.inputs[0]), integers(step.name + ".shape", extents)}, last);
         if (turned) transposed(last, {0, 3, 1, 2}, y);
     }
@@ -248,19 +202,18 @@ private:
         const std::string input = direct ? x(step) : channels_last(from);
         if (step.op == "mean") {
             onnx::NodeProto& reduced = node("ReduceMean", {input}, y);
-            attribute(reduced, "axes", places);
-            attribute(reduced, "keepdims", kept);
+            set_attribute(reduced, "axes", places);
+            set_attribute(reduced, "keepdims", Index(kept));
         } else {
-            attribute(node("ReduceSum", {input, integers(step.name + ".axes", places)}, y), "keepdims", kept);
+            set_attribute(node("ReduceSum", {input, integers(step.name + ".axes", places)}, y), "keepdims",
+                          Index(kept));
         }
     }
     void write_pool(const ExportStep& step, const std::string& y) {
         const bool average = step.op == "avg_pool2d";
         onnx::NodeProto& pool = node(average ? "AveragePool" : "MaxPool", {x(step)}, y);
-        attribute(pool, "kernel_shape", Indices{step.attributes.index("rows"), step.attributes.index("columns")});
-        attribute(pool, "strides", Indices(2, step.attributes.index("stride")));
-        attribute(pool, "pads", Indices(4, step.attributes.index("padding")));
-        if (average) attribute(pool, "count_include_pad", 1);
+        set_window(pool, step, {step.attributes.index("rows"), step.attributes.index("columns")});
+        if (average) set_attribute(pool, "count_include_pad", Index(1));
     }
 
     /// Channels of x at `channels` among `width`, the others 0: padding, and where they are no run, a gather behind it.
@@ -272,40 +225,38 @@ private:
         Indices pads(static_cast<std::size_t>(2 * rank), 0);
         pads[static_cast<std::size_t>(axis)] = run ? first : 0;
         pads[static_cast<std::size_t>(rank + axis)] = run ? width - first - count : 1; // one channel of zeros
-        const std::string padded = run ? y : unique(y + ".padded");
+        const std::string padded = run ? y : unique_(y + ".padded");
         node("Pad", {x, integers(step.name + ".pads", pads)}, padded);
         if (run) return y;
         Indices source(static_cast<std::size_t>(width), count);
         for (Index j = 0; j < count; ++j)
             source[static_cast<std::size_t>(step.channels[static_cast<std::size_t>(j)])] = j;
-        attribute(node("Gather", {padded, integers(step.name + ".source", source)}, y), "axis", axis);
+        set_attribute(node("Gather", {padded, integers(step.name + ".source", source)}, y), "axis", axis);
         return y;
+    }
+    /// What a Slice of the step's operand reads.
+    Names sliced(const ExportStep& step, const Indices& starts, const Indices& ends, const Indices& axes,
+                 const Indices& steps) {
+        return {x(step), integers(step.name + ".starts", starts), integers(step.name + ".ends", ends),
+                integers(step.name + ".axes", axes), integers(step.name + ".steps", steps)};
     }
     void write_indexed(const ExportStep& step, const std::string& y) {
         if (step.op == "place") {
             const Index stride = step.attributes.index("stride");
             std::string from = x(step);
             if (stride > 1) {
-                const std::string every = unique(y + ".strided");
+                const std::string every = unique_(y + ".strided");
                 const Shape& s = shape(step.inputs[0]);
-                node("Slice",
-                     {from, integers(step.name + ".starts", {0, 0}), integers(step.name + ".ends", {s[0], s[1]}),
-                      integers(step.name + ".axes", {2, 3}), integers(step.name + ".steps", {stride, stride})},
-                     every);
+                node("Slice", sliced(step, {0, 0}, {s[0], s[1]}, {2, 3}, {stride, stride}), every);
                 from = every;
             }
             spread(step, from, step.inputs[0], y);
         } else if (step.channels.empty()) {
             node("Add", {x(step), x(step, 1)}, y);
         } else {
-            const std::string all = spread(step, x(step, 1), step.inputs[1], unique(y + ".branch"));
-            const std::string shifted = unique(y + ".with_constant");
-            Tensor<double> constant_of_absent = graph_.input(step, 2).constant.clone(); // others are unused, not zero
-            for (const Index channel : step.channels) constant_of_absent.mutable_data()[channel] = 0;
-            Shape shape_first = constant_of_absent.shape();
-            if (is_map(step.output)) shape_first = {shape_first[0], 1, 1};
-            node("Add", {all, constant(step.inputs[2], "of absent channels", constant_of_absent.reshape(shape_first))},
-                 shifted);
+            const std::string all = spread(step, x(step, 1), step.inputs[1], unique_(y + ".branch"));
+            const std::string shifted = unique_(y + ".with_constant");
+            node("Add", {all, broadcast(step.inputs[2], shape(step.output).rank())}, shifted);
             node("Add", {x(step), shifted}, y);
         }
     }
@@ -314,15 +265,12 @@ private:
         if (step.op == "concat") {
             Names inputs;
             for (const std::size_t input : step.inputs) inputs.push_back(names_[input]);
-            attribute(node("Concat", inputs, y), "axis", onnx_axis(from, step.attributes.index("axis")));
+            set_attribute(node("Concat", inputs, y), "axis", onnx_axis(from, step.attributes.index("axis")));
         } else if (step.op == "slice") {
             const Index axis = step.attributes.index("axis"), begin = step.attributes.index("begin");
             const Index every = step.attributes.index("step");
             const Index end = begin + every * shape(step.output)[static_cast<int>(axis)]; // past the end is the end
-            node("Slice",
-                 {x(step), integers(step.name + ".starts", {begin}), integers(step.name + ".ends", {end}),
-                  integers(step.name + ".axes", {onnx_axis(from, axis)}), integers(step.name + ".steps", {every})},
-                 y);
+            node("Slice", sliced(step, {begin}, {end}, {onnx_axis(from, axis)}, {every}), y);
         } else {
             const Indices before = step.attributes.list("before");
             const auto rank = static_cast<Index>(before.size()) + 1;
@@ -343,7 +291,7 @@ private:
     const ExportGraph& graph_;
     onnx::GraphProto& to_;
     Names names_; // by value
-    std::set<std::string> taken_;
+    UniqueNames unique_;
     std::map<std::pair<std::size_t, std::string>, std::string> constants_;
     std::map<std::size_t, Shape> flattened_; // maps flattened with their channels first, by the result
 };

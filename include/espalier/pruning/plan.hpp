@@ -206,35 +206,28 @@ ESPALIER_COMPILED_FUNCTION(pruning::detail::removal);
 } // namespace espalier::inline ESPALIER_BACKEND
 
 #if ESPALIER_BODIES
+#include <espalier/core/table.hpp>
+
 namespace espalier::inline ESPALIER_BACKEND {
 namespace pruning {
 
 ESPALIER_BODY std::string to_text(const Plan& plan) {
-    std::size_t longest = 5;
-    for (const PlannedGroup& g : plan.groups) longest = std::max(longest, g.name.size());
-    const auto left = [](std::string text, std::size_t width) {
-        return text.append(width - std::min(width, text.size()), ' ');
-    };
-    const auto right = [](const std::string& text) {
-        return std::string(text.size() < 7 ? 7 - text.size() : 0, ' ') + text;
-    };
     const auto percent = [](Index part, Index whole) {
         return join_text(
             std::round(1000 * static_cast<double>(part) / static_cast<double>(std::max<Index>(1, whole))) / 10, " %");
     };
-    std::string text = left("group", longest) + right("width") + right("keeps") + right("cut") + "  note\n";
-    for (const PlannedGroup& g : plan.groups)
-        text += left(g.name, longest) + right(to_text(g.width)) + right(to_text(g.kept.size())) +
-                right(percent(g.cut(), g.width)) + (g.note.empty() ? "" : "  " + g.note) + "\n";
+    Table table({"group", "width", "keeps", "cut", "note"});
     Index channels = 0;
-    for (const PlannedGroup& g : plan.groups) channels += g.width;
-    text += join_text("criterion ", plan.criterion, ", joins ", plan.joins,
-                      "; removed: ", percent(plan.channels_cut(), channels), " of the channels, ",
-                      percent(plan.before.parameters - plan.after.parameters, plan.before.parameters),
-                      " of the parameters, ", percent(plan.before.macs - plan.after.macs, plan.before.macs),
-                      " of the MACs (", plan.before.macs, " to ", plan.after.macs, "), ",
-                      percent(plan.before.filters - plan.after.filters, plan.before.filters), " of the filters\n");
-    return text;
+    for (const PlannedGroup& g : plan.groups) {
+        table.row({g.name, to_text(g.width), to_text(g.kept.size()), percent(g.cut(), g.width), g.note});
+        channels += g.width;
+    }
+    return join_text(table.text(), "criterion ", plan.criterion, ", joins ", plan.joins,
+                     "; removed: ", percent(plan.channels_cut(), channels), " of the channels, ",
+                     percent(plan.before.parameters - plan.after.parameters, plan.before.parameters),
+                     " of the parameters, ", percent(plan.before.macs - plan.after.macs, plan.before.macs),
+                     " of the MACs (", plan.before.macs, " to ", plan.after.macs, "), ",
+                     percent(plan.before.filters - plan.after.filters, plan.before.filters), " of the filters\n");
 }
 
 } // namespace pruning

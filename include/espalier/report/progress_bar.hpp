@@ -8,6 +8,7 @@
 #include <string>
 
 namespace espalier::inline ESPALIER_BACKEND {
+/// Plots and progress for people.
 namespace report {
 
 /// `1:02:03`, or `2:03` below an hour.

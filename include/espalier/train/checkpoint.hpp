@@ -196,6 +196,7 @@ ESPALIER_BODY Checkpoint read_checkpoint(const std::string& path) {
                        .batch = at.at(1),
                        .step = at.at(2),
                        .totals = {totals.at(0), totals.at(1), totals.at(2), at.at(3), at.at(4)}};
+    result.extra = TensorFile(path);
     const std::string prefix = "extra.";
     for (const auto& [key, value] : file.metadata)
         if (key.starts_with(prefix)) result.extra.metadata[key.substr(prefix.size())] = value;

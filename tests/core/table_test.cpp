@@ -1,9 +1,8 @@
 #include "support/check.hpp"
 
-#include <espalier/report/table.hpp>
+#include <espalier/core/table.hpp>
 
 using namespace espalier;
-using report::Table;
 
 TEST_CASE("table: text is aligned, numbers to the right") {
     Table table({"model", "accuracy", "note"});
@@ -13,6 +12,16 @@ TEST_CASE("table: text is aligned, numbers to the right") {
                           "resnet20  92.5 \u00b1 0.1  a\n"
                           "vgg16              -  longer\n"
                           "x                8 %\n");
+}
+
+TEST_CASE("table: a name that starts with a digit is no number") {
+    Table table({"tensor", "share", "step"});
+    table.row({"0.weight", "12 %", "1e-5"}).row({"10_b", "3", "0.5,"}).row({"-", "~ 7", ""});
+    CHECK(table.text() == "tensor    share  step\n"
+                          "--------  -----  ----\n"
+                          "0.weight   12 %  1e-5\n"
+                          "10_b          3  0.5,\n"
+                          "-           ~ 7\n");
 }
 
 TEST_CASE("table: markdown escapes bars and line feeds") {

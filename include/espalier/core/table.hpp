@@ -8,8 +8,6 @@
 #include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
-/// Tables, plots and progress for people.
-namespace report {
 
 /// Rows of cells under a header, as aligned text or as Markdown. Columns of numbers are aligned to the right.
 class Table {
@@ -26,28 +24,38 @@ public:
     std::string markdown() const;
 
 private:
-    std::size_t width(std::size_t column) const;
-    bool is_number(std::size_t column) const;
-    std::string padded(const std::string& cell, std::size_t column) const;
+    struct Column {
+        std::size_t width;
+        bool numbers; // every cell below the header is one, or says that there is none
+        std::string padded(const std::string& cell) const;
+    };
+    std::vector<Column> columns() const;
 
     std::vector<std::vector<std::string>> rows_; // the header first
 };
 
-} // namespace report
 } // namespace espalier::inline ESPALIER_BACKEND
 
 #if ESPALIER_BODIES
 #include <algorithm>
+#include <cctype>
 
 namespace espalier::inline ESPALIER_BACKEND {
-namespace report {
 
 namespace detail {
 
 /// Characters, not bytes: UTF-8 continues with bytes 10xxxxxx.
-inline std::size_t length(const std::string& cell) {
+inline std::size_t characters(const std::string& cell) {
     return static_cast<std::size_t>(
         std::count_if(cell.begin(), cell.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+/// Whether a cell starts with a number: `92.5 %` and `1e-5` do, `0.weight` is a name.
+inline bool is_number(const std::string& cell) {
+    const std::size_t digit = cell.find_first_not_of("+-.<>~ ");
+    if (digit == std::string::npos || cell[digit] < '0' || cell[digit] > '9') return false;
+    const std::size_t end = cell.find_first_not_of("0123456789.,e", digit);
+    return end == std::string::npos || !(std::isalpha(static_cast<unsigned char>(cell[end])) || cell[end] == '_');
 }
 
 inline std::vector<std::string> escaped(std::vector<std::string> cells) {
@@ -67,13 +75,14 @@ ESPALIER_BODY Table& Table::row(std::vector<std::string> cells) {
 }
 
 ESPALIER_BODY std::string Table::text() const {
+    const std::vector<Column> columns = this->columns();
     std::string all;
     for (std::size_t r = 0; r < rows_.size(); ++r) {
         std::string line;
-        for (std::size_t c = 0; c < rows_[r].size(); ++c) line += (c ? "  " : "") + padded(rows_[r][c], c);
+        for (std::size_t c = 0; c < columns.size(); ++c) line += (c ? "  " : "") + columns[c].padded(rows_[r][c]);
         all += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
         if (r > 0) continue;
-        for (std::size_t c = 0; c < rows_[0].size(); ++c) all += (c ? "  " : "") + std::string(width(c), '-');
+        for (std::size_t c = 0; c < columns.size(); ++c) all += (c ? "  " : "") + std::string(columns[c].width, '-');
         all += "\n";
     }
     return all;
@@ -82,40 +91,34 @@ ESPALIER_BODY std::string Table::text() const {
 ESPALIER_BODY std::string Table::markdown() const {
     Table safe(detail::escaped(rows_[0]));
     for (std::size_t r = 1; r < rows_.size(); ++r) safe.row(detail::escaped(rows_[r]));
+    const std::vector<Column> columns = safe.columns();
     std::string all;
     for (std::size_t r = 0; r < safe.rows_.size(); ++r) {
-        for (std::size_t c = 0; c < safe.rows_[r].size(); ++c) all += "| " + safe.padded(safe.rows_[r][c], c) + " ";
+        for (std::size_t c = 0; c < columns.size(); ++c) all += "| " + columns[c].padded(safe.rows_[r][c]) + " ";
         all += "|\n";
         if (r > 0) continue;
-        for (std::size_t c = 0; c < safe.rows_[0].size(); ++c)
-            all += "|" + std::string(safe.width(c) + 1, '-') + (safe.is_number(c) ? ":" : "-");
+        for (const Column& column : columns)
+            all += "|" + std::string(column.width + 1, '-') + (column.numbers ? ":" : "-");
         all += "|\n";
     }
     return all;
 }
 
-ESPALIER_BODY std::size_t Table::width(std::size_t column) const {
-    std::size_t most = 1;
-    for (const auto& cells : rows_) most = std::max(most, detail::length(cells[column]));
-    return most;
+ESPALIER_BODY std::vector<Table::Column> Table::columns() const {
+    std::vector<Column> columns(rows_[0].size(), {1, rows_.size() > 1});
+    for (std::size_t r = 0; r < rows_.size(); ++r)
+        for (std::size_t c = 0; c < columns.size(); ++c) {
+            const std::string& cell = rows_[r][c];
+            columns[c].width = std::max(columns[c].width, detail::characters(cell));
+            if (r > 0 && !cell.empty() && cell != "-" && !detail::is_number(cell)) columns[c].numbers = false;
+        }
+    return columns;
 }
 
-/// Whether every cell below the header starts like a number, or says that there is none.
-ESPALIER_BODY bool Table::is_number(std::size_t column) const {
-    for (std::size_t r = 1; r < rows_.size(); ++r) {
-        const std::string& cell = rows_[r][column];
-        const std::size_t digit = cell.find_first_not_of("+-.<>~ ");
-        if (!cell.empty() && cell != "-" && (digit == std::string::npos || cell[digit] < '0' || cell[digit] > '9'))
-            return false;
-    }
-    return rows_.size() > 1;
+ESPALIER_BODY std::string Table::Column::padded(const std::string& cell) const {
+    const std::string blanks(width - detail::characters(cell), ' ');
+    return numbers ? blanks + cell : cell + blanks;
 }
 
-ESPALIER_BODY std::string Table::padded(const std::string& cell, std::size_t column) const {
-    const std::string blanks(width(column) - detail::length(cell), ' ');
-    return is_number(column) ? blanks + cell : cell + blanks;
-}
-
-} // namespace report
 } // namespace espalier::inline ESPALIER_BACKEND
 #endif
