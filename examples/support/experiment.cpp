@@ -335,6 +335,7 @@ int run(const Experiment& experiment, int argc, char** argv) {
     Settings settings;
     if (const auto done = parse(experiment, argc, argv, settings)) return *done;
     try {
+        const PathScope path(settings.path);
         Session session(experiment, settings);
         if (settings.verb == "train") session.train();
         if (settings.verb == "plan") session.plan();
