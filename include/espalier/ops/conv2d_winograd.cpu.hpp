@@ -26,6 +26,10 @@ template <class T> Index skewed_pitch(Index width) {
     return whole % 128 == 0 ? whole + skew : whole;
 }
 
+/// Elements of a cache line. Tiles are read and written in small pieces of many rows, which processors do not fetch
+/// ahead by themselves, so the kernels ask for the next tile's.
+template <class T> inline constexpr Index line = 64 / static_cast<Index>(sizeof(T));
+
 /// 0, step, 2 * step, ...
 inline std::vector<Index> multiples(Index count, Index step) {
     std::vector<Index> all(static_cast<std::size_t>(count));
@@ -129,10 +133,13 @@ void winograd_input(const WinogradTiles& tiles, View<const T, 4> x, Index first,
                 const bool inside = h >= 0 && h < x.size(1) && v >= 0 && v < x.size(2);
                 pixel[i][j] = inside ? x.at(at.n, h, v) : zeros;
             }
-        for_vectors<T>(x.size(3), [&](auto lanes, Index c) {
+        for_vectors<T>(x.size(3), [&, to, point](auto lanes, Index c) {
+            if (c % detail::line<T> == 0) // what the next tile reads and this one does not
+                for (Index i = 0; i < 6; ++i)
+                    for (Index j = 2; j < 6; ++j) __builtin_prefetch(pixel[i][j] + 4 * x.stride(2) + c);
             transform_tile<T, 6, 6>(
                 Winograd<T>::input, [&](int i, int j) { return lanes.load(pixel[i][j] + c); },
-                [&](int i, int j, auto v) { Simd<T>::store(to + (i * 6 + j) * point + c, v); });
+                [out = to + c, point](int i, int j, auto v) { Simd<T>::store(out + (i * 6 + j) * point, v); });
         });
     }
 }
@@ -166,13 +173,17 @@ void winograd_output(const WinogradTiles& tiles, const T* sums, Index point, Ind
         const auto at = tiles.place(first + t);
         const Index rows = y.size(1) - at.p, columns = y.size(2) - at.q;
         T* const corner = y.at(at.n, at.p, at.q, k);
+        const Index down = y.stride(1), across = y.stride(2);
         for_vectors<T>(std::min(width, y.size(3) - k), [&](auto lanes, Index v) {
+            if (v % detail::line<T> == 0)
+                for (Index i = 0; i < 4; ++i)
+                    for (Index j = 4; j < 8; ++j) __builtin_prefetch(corner + i * down + j * across + v, 1);
             const auto start = bias.size() ? lanes.load(bias.data() + k + v) : Simd<T>::zero();
             transform_tile<T, 6, 4>(
-                Winograd<T>::output, [&](int i, int j) { return Simd<T>::load(sums + (i * 6 + j) * point + v); },
-                [&](int i, int j, auto sum) {
-                    if (i < rows && j < columns)
-                        lanes.store(corner + i * y.stride(1) + j * y.stride(2) + v, sum + start);
+                Winograd<T>::output,
+                [from = sums + v, point](int i, int j) { return Simd<T>::load(from + (i * 6 + j) * point); },
+                [=, to = corner + v](int i, int j, auto sum) {
+                    if (i < rows && j < columns) lanes.store(to + i * down + j * across, sum + start);
                 });
         });
     }

@@ -64,10 +64,13 @@ void winograd_output_gradient(const WinogradTiles& tiles, View<const T, 4> dy, I
                 const bool inside = at.p + i < dy.size(1) && at.q + j < dy.size(2);
                 pixel[i][j] = inside ? dy.at(at.n, at.p + i, at.q + j, k) : zeros;
             }
-        for_vectors<T>(std::min(width, dy.size(3) - k), [&](auto lanes, Index v) {
+        for_vectors<T>(std::min(width, dy.size(3) - k), [&, to, point](auto lanes, Index v) {
+            if (v % detail::line<T> == 0)
+                for (Index i = 0; i < 4; ++i)
+                    for (Index j = 0; j < 4; ++j) __builtin_prefetch(pixel[i][j] + 4 * dy.stride(2) + v);
             transform_tile<T, 4, 6>(
                 Winograd<T>::output_gradient, [&](int i, int j) { return lanes.load(pixel[i][j] + v); },
-                [&](int i, int j, auto sum) { Simd<T>::store(to + (i * 6 + j) * point + v, sum); });
+                [out = to + v, point](int i, int j, auto sum) { Simd<T>::store(out + (i * 6 + j) * point, sum); });
         });
     }
 }
