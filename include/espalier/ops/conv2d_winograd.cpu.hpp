@@ -85,18 +85,22 @@ bool winograd_pays(const View<const T, 4>& x, const View<const T, 4>& w, const C
 struct WinogradPlan {
     WinogradTiles tiles;
     Index block = 1;              ///< tiles that are transformed together
-    bool tiles_first = false;     ///< transforms all tiles, then block by block of filters; or the other way around
+    bool tiles_first = false;     ///< transforms all tiles, then group by group of filters; or the other way around
     Index pitch = 0;              ///< elements from a transformed tile to the next
     Index input = 0, filters = 0; ///< elements of a transformed block of tiles, of a block of filters
     Index sums = 0;               ///< elements of the products of two such blocks
     Index filter_blocks = 0;      ///< blocks of filters
+    Index group = 1;              ///< blocks of filters that tiles are multiplied by at a time; 1 unless tiles are first
 
-    /// Blocks of tiles.
+    /// Blocks of tiles, and groups of blocks of filters.
+    /// @{
     Index blocks() const { return (tiles.count + block - 1) / block; }
+    Index groups() const { return (filter_blocks + group - 1) / group; }
+    /// @}
     /// Elements that all threads share, and that each has to itself.
     /// @{
     Index shared() const { return tiles_first ? blocks() * input : filter_blocks * filters; }
-    Index own() const { return sums + (tiles_first ? filters : input); }
+    Index own() const { return group * sums + (tiles_first ? group * filters : input); }
     /// @}
     /// Elements of scratch memory: a pixel of zeros and these.
     Index scratch() const { return pitch + shared() + threads() * own(); }
@@ -104,11 +108,10 @@ struct WinogradPlan {
 
 /// Plan of `conv2d_winograd` for x [N,H,W,C] and y [N,P,Q,K].
 template <class T> WinogradPlan winograd_plan(Cpu, View<const T, 4> x, Index padding, View<T, 4> y) {
-    // A multiple of the 6 and 8 tiles that fill registers; blocks of 64 channels stay in a second-level cache.
-    constexpr Index products = Winograd<T>::products, most = 24;
+    constexpr Index products = Winograd<T>::products;
     WinogradPlan plan{.tiles = winograd_tiles(y, padding)};
-    const Index share = plan.tiles.count / detail::wanted_items();
-    plan.block = std::clamp<Index>(share / 6 * 6, 6, most);
+    // A multiple of the 6 and 8 tiles that fill registers; blocks of 64 channels stay in a second-level cache.
+    plan.block = std::clamp<Index>(plan.tiles.count / detail::wanted_items() / 6 * 6, 6, 24);
     plan.pitch = detail::skewed_pitch<T>(x.size(3));
     plan.input = products * (plan.block * plan.pitch + detail::skew);
     plan.filters = products * (x.size(3) * block_width<T> + detail::skew);
@@ -116,6 +119,8 @@ template <class T> WinogradPlan winograd_plan(Cpu, View<const T, 4> x, Index pad
     plan.filter_blocks = panel_blocks<T>(y.size(3));
     // What is transformed first is read again and again from memory that all threads share: the smaller of the two.
     plan.tiles_first = plan.blocks() * plan.input < plan.filter_blocks * plan.filters;
+    // All tiles pass by each group of filters, so they are read less often if that is a large one.
+    if (plan.tiles_first) plan.group = std::clamp<Index>(plan.filter_blocks / detail::wanted_items(), 1, 4);
     return plan;
 }
 
@@ -208,33 +213,38 @@ void conv2d_winograd(Cpu, const WinogradPlan& plan, View<const T, 4> x, View<con
     const auto transform_filters = [&](Index f, T* to) {
         winograd_filters(w, f, to, channels * panel_width<T>(y.size(3), f) + detail::skew);
     };
-    const auto multiply = [&](Index i, const T* tiles, Index f, const T* filters, T* sums) {
+    const auto multiply = [&](Index i, const T* tiles, Index group, const T* filters, T* sums) {
         const Index first = i * plan.block, count = std::min(plan.block, plan.tiles.count - first);
-        const Index width = panel_width<T>(y.size(3), f), point = plan.block * width + detail::skew;
+        const Index begin = group * plan.group, end = std::min(begin + plan.group, plan.filter_blocks);
         const Run run{0, 0, channels};
-        ProductTile<T> tile{tiles, 1, {&run, 1}, filters, nullptr, sums, width, Start::zero};
-        for (Index p = 0; p < Winograd<T>::products; ++p) {
-            tile(x_at.data(), (width == block_width<T> ? wide : narrow).data(), count);
-            tile.x += tile_point;
-            tile.panel += channels * width + detail::skew;
-            tile.y += point;
-        }
-        winograd_output(plan.tiles, sums, point, first, count, f, b, y);
+        for (Index p = 0; p < Winograd<T>::products; ++p)
+            for (Index f = begin; f < end; ++f) {
+                const Index width = panel_width<T>(y.size(3), f);
+                const T* const panel = filters + (f - begin) * plan.filters + p * (channels * width + detail::skew);
+                T* const to = sums + (f - begin) * plan.sums + p * (plan.block * width + detail::skew);
+                ProductTile<T>{tiles + p * tile_point, 1, {&run, 1}, panel, nullptr, to, width, Start::zero}(
+                    x_at.data(), (width == block_width<T> ? wide : narrow).data(), count);
+            }
+        for (Index f = begin; f < end; ++f)
+            winograd_output(plan.tiles, sums + (f - begin) * plan.sums,
+                            plan.block * panel_width<T>(y.size(3), f) + detail::skew, first, count, f, b, y);
     };
 
     if (plan.tiles_first) {
         parallel_for(plan.blocks(), [&](Index i) { transform_tiles(i, shared + i * plan.input); });
-        parallel_items(plan.filter_blocks, [&](Index f, Index worker) {
-            T *const filters = own + worker * plan.own(), *const sums = filters + plan.filters;
-            transform_filters(f, filters);
-            for (Index i = 0; i < plan.blocks(); ++i) multiply(i, shared + i * plan.input, f, filters, sums);
+        parallel_items(plan.groups(), [&](Index group, Index worker) {
+            T *const filters = own + worker * plan.own(), *const sums = filters + plan.group * plan.filters;
+            const Index begin = group * plan.group, end = std::min(begin + plan.group, plan.filter_blocks);
+            for (Index f = begin; f < end; ++f) transform_filters(f, filters + (f - begin) * plan.filters);
+            for (Index i = 0; i < plan.blocks(); ++i) multiply(i, shared + i * plan.input, group, filters, sums);
         });
     } else {
         parallel_for(plan.filter_blocks, [&](Index f) { transform_filters(f, shared + f * plan.filters); });
         parallel_items(plan.blocks(), [&](Index i, Index worker) {
             T *const tiles = own + worker * plan.own(), *const sums = tiles + plan.input;
             transform_tiles(i, tiles);
-            for (Index f = 0; f < plan.filter_blocks; ++f) multiply(i, tiles, f, shared + f * plan.filters, sums);
+            for (Index group = 0; group < plan.groups(); ++group)
+                multiply(i, tiles, group, shared + group * plan.filters, sums);
         });
     }
 }
