@@ -245,17 +245,21 @@ class Bench:
                                 TORCHINDUCTOR_CACHE_DIR=str(WORK / "inductor"))
         for name in ("OMP_PROC_BIND", "OMP_PLACES", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
             self.environment.pop(name, None)
+        # PyTorch allocates every map anew. Left alone, glibc returns the large ones to the system each time, and fresh
+        # pages cost an eager step a sixth of its time; PyTorch's tuning guide, too, says to change the allocator.
+        self.keep_memory = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 28)}
         self.servers = {}
         self.cache = last_level_cache()
         self.machine = {"name": "machine", "cpu": cpu_name(), "threads": len(cpus), "cpus": cpus,
                         "instructions": vector_instructions(), "last_level_cache_mb": self.cache / 2 ** 20,
                         "OMP_NUM_THREADS": len(cpus), "rounds": options.rounds, "system": platform.platform()}
 
-    def server(self, kind):
+    def server(self, kind, keeps_memory=True):
+        """The running one, or a new one."""
         if kind not in self.servers:
             command = {"kernels": [self.options.programs / "kernels"], "step": [self.options.programs / "step"],
                        "torch": [self.options.python, ROOT / "benchmarks/peers/torch_server.py"]}[kind]
-            self.servers[kind] = Server(command, self.environment)
+            self.servers[kind] = Server(command, {**self.environment, **(self.keep_memory if keeps_memory else {})})
         return self.servers[kind]
 
     def stop(self, *kinds):
@@ -282,8 +286,8 @@ class Bench:
               f"threads, oneDNN {peer['onednn']}), oneDNN {ours['onednn']}", flush=True)
 
     def prepare_torch(self, request, path):
-        """Errors of all that were saved, of PyTorch's variants too, and why a variant is missing."""
-        failed, wanted = {}, None
+        """Errors of all that were saved, of PyTorch's variants too; why a variant is missing; seconds that each one took."""
+        failed, seconds = {}, {}
         while True:  # a compiler that takes too long is ended with its server, and everything else done again
             loaded = self.server("torch").ask("load", row=request, path=str(path))
             wanted = [v for v in loaded["variants"] if v not in failed and
@@ -291,15 +295,17 @@ class Bench:
             errors = dict(loaded["errors"])
             for variant in wanted:
                 limit = self.options.compile_seconds if variant.startswith("compiled") else 600
+                begin = time.monotonic()
                 try:
                     errors[variant] = self.server("torch").ask("prepare", limit, variant=variant)["error_of_results"]
+                    seconds[variant] = round(time.monotonic() - begin, 1)
                 except PeerError as error:
                     failed[variant] = str(error)
                     if self.server("torch").process.poll() is not None or "expected an answer within" in str(error):
                         self.stop("torch")
                         break
             else:
-                return errors, failed
+                return errors, failed, seconds
 
     def measure(self, row):
         if row["kind"] == "memory":
@@ -314,17 +320,17 @@ class Bench:
         ours.ask("save", path=str(path))
         if program == "step":
             row.update(network_cost(shapes_of(path), request))
-        errors, failed = self.prepare_torch(request, path)
+        errors, failed, prepared = self.prepare_torch(request, path)
         sides = {variant: ours for variant in ours_variants}
         sides.update({variant: self.server("torch") for variant in errors if variant not in sides})
         seconds = self.options.seconds * (10 if row["kind"] == "step" else 3 if row["kind"] == "inference" else 1)
         times = {variant: [] for variant in sides}
-        for round_ in range(-1, self.options.rounds):  # the first warms up and does not count
+        for round_ in range(-1, self.options.rounds):  # the first warms up, one call or so, and does not count
             for variant, server in sides.items():
-                ms = server.ask("go", variant=variant, seconds=seconds if round_ >= 0 else seconds / 5)["ms"]
+                ms = server.ask("go", variant=variant, seconds=seconds if round_ >= 0 else 0.01)["ms"]
                 if round_ >= 0:
                     times[variant].append(ms)
-        return summary(row, times, errors, failed, self.machine)
+        return {**summary(row, times, errors, failed, self.machine), "prepare_s": prepared}
 
     def measure_memory(self, row):
         """Each side in a process of its own: the largest it ever was."""
@@ -345,11 +351,12 @@ class Bench:
         server.ask("load", row=row["request"])
         server.ask("save", path=str(path))
         self.stop("step")
-        watch("espalier", self.server("step"))
+        watch("espalier", self.server("step", keeps_memory=False))
         for variant in ("eager", "eager, channels last"):
             self.stop()
-            self.server("torch").ask("about")  # imported
-            watch(variant, self.server("torch"), path=str(path))
+            server = self.server("torch", keeps_memory=False)
+            server.ask("about")  # imported
+            watch(variant, server, path=str(path))
         self.stop()
         kept = network_cost(shapes_of(path), row["request"])["kept"] / 2 ** 20
         peer = min((v for v in peaks if v != "espalier"), key=peaks.get)
@@ -459,7 +466,8 @@ def page(results, machine):
              f"run: {number(machine['peak_gflops'])} GFLOP/s of multiply-adds in registers, {number(machine['copy_gb_per_s'])} "
              f"GB/s read and written by a copy. PyTorch {machine['torch']}: {machine['torch_capability']}, "
              f"{machine['torch_threads']} threads, its oneDNN {machine['torch_onednn']}. oneDNN alone: {machine['onednn']}. "
-             f"Medians of {machine['rounds']} rounds in turn.", "",
+             f"Medians of {machine['rounds']} rounds in turn. glibc keeps the memory that PyTorch frees "
+             "(`MALLOC_MMAP_MAX_=0`), which makes it faster; not in the rows about memory.", "",
              "*ratio*: time of the fastest peer over ours; above 1, Espalier is faster. *GFLOP/s*: of the textbook algorithm, "
              "padding counted. *of the floor*: the time that the machine must take, over ours: the larger of the fewest "
              "known multiply-adds at the peak (F(4x4,3x3), 9 products for 2x2 maps, else the taps that fall on the map; of "
