@@ -90,7 +90,7 @@ struct WinogradPlan {
     Index input = 0, filters = 0; ///< elements of a transformed block of tiles, of a block of filters
     Index sums = 0;               ///< elements of the products of two such blocks
     Index filter_blocks = 0;      ///< blocks of filters
-    Index group = 1;              ///< blocks of filters that tiles are multiplied by at a time; 1 unless tiles are first
+    Index group = 1; ///< blocks of filters that tiles are multiplied by at a time; 1 unless tiles are first
 
     /// Blocks of tiles, and groups of blocks of filters.
     /// @{
