@@ -162,8 +162,12 @@ private:
         return path("dense.safetensors");
     }
 
+    models::Taps taps() const {
+        return s_.ffr.difference == FlowDifference::branches ? models::Taps::branches : models::Taps::features;
+    }
     Network fresh_network() const {
         models::Options options = s_.network;
+        options.taps = taps();
         options.classes = train_.classes;
         options.channels = train_.images.size(3);
         options.seed = s_.seed;
@@ -204,7 +208,7 @@ private:
     /// The network of a checkpoint, whose images are prepared as in training, whatever the command line says.
     Network open(const std::string& file) {
         expect_checkpoint(file);
-        const SavedNetwork saved = read_network(file);
+        const SavedNetwork saved = read_network(file, taps());
         if (!saved.example.empty()) say(saved.example);
         s_.model = saved.net->name();
         classes_ = saved.net->options().classes;

@@ -47,8 +47,9 @@ void save_description(TensorFile& extra, const DataDescription& data) {
     for (const std::string& name : data.class_names) names += (&name == data.class_names.data() ? "" : "\n") + name;
 }
 
-SavedNetwork read_network(const std::string& path) {
-    const Checkpoint checkpoint = read_checkpoint(path);
+SavedNetwork read_network(const std::string& path, models::Taps taps) {
+    Checkpoint checkpoint = read_checkpoint(path);
+    checkpoint.options.taps = taps;
     SavedNetwork saved{.net = make_network(checkpoint.model, checkpoint.options),
                        .data = description_of(checkpoint.extra),
                        .example = ""};

@@ -29,8 +29,9 @@ struct SavedNetwork {
     std::string example; ///< what `check_saved_example` says
 };
 
-/// Reads a network and its description. @throws what `read_checkpoint` throws, StateError without a description
-SavedNetwork read_network(const std::string& path);
+/// Reads a network and its description; its flow will have these maps, whatever it had when it was saved.
+/// @throws what `read_checkpoint` throws, StateError without a description
+SavedNetwork read_network(const std::string& path, models::Taps taps);
 
 /// Compares what a network that was restored says of the images in its checkpoint with what it said when it was saved.
 /// @return the outcome in words; nothing for a checkpoint without images. @throws StateError if it says something else

@@ -97,7 +97,7 @@ TEST_CASE("ResNet: names are stable, since checkpoints hold them") {
 
 TEST_CASE("ResNet: the flow holds the stream behind every join, what enters a stage, and the branches") {
     for (const auto shortcut : {models::Shortcut::padded, models::Shortcut::projection}) {
-        ResNet<float> model(14, {.shortcut = shortcut});
+        ResNet<float> model(14, {.shortcut = shortcut, .taps = models::Taps::branches});
         const Output<float> out = model.forward(Var<float>(random_tensor<float>({2, 8, 8, 3})));
         REQUIRE(out.flow.stages.size() == 3);
         REQUIRE(out.flow.branches.size() == 3);
@@ -120,6 +120,11 @@ TEST_CASE("ResNet: the flow holds the stream behind every join, what enters a st
     }
 }
 
+TEST_CASE("ResNet: branches are not kept unless they are asked for") {
+    ResNet<float> model(14, {});
+    CHECK(model.forward(Var<float>(random_tensor<float>({2, 8, 8, 3}))).flow.branches.empty());
+}
+
 TEST_CASE("ResNet: option A places channels in the middle and reads every second pixel") {
     ResNet<float> model(8, {});
     const Output<float> out = model.forward(Var<float>(random_tensor<float>({1, 5, 5, 3})));
@@ -132,7 +137,7 @@ TEST_CASE("ResNet: option A places channels in the middle and reads every second
 }
 
 TEST_CASE("ResNet: branches narrowed to an indexed join, even to nothing, and a narrowed stream still run") {
-    ResNet<float> model(8, {.classes = 4});
+    ResNet<float> model(8, {.classes = 4, .taps = models::Taps::branches});
     const Var<float> x(random_tensor<float>({2, 8, 8, 3}));
     const auto narrow = [&](const std::string& block, const std::vector<Index>& kept, Index width) {
         const Index J = static_cast<Index>(kept.size());
@@ -159,7 +164,7 @@ TEST_CASE("ResNet: branches narrowed to an indexed join, even to nothing, and a 
 }
 
 TEST_CASE("ResNet: bottlenecks widen the first stage as well, which therefore has an entry") {
-    ResNet<float> model(50, {.seed = 1});
+    ResNet<float> model(50, {.seed = 1, .taps = models::Taps::branches});
     model.eval();
     const NoGrad no_grad;
     const Output<float> out = model.forward(Var<float>(random_tensor<float>({1, 8, 8, 3})));

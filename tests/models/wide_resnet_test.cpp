@@ -45,7 +45,7 @@ TEST_CASE("WideResNet: names are stable, since checkpoints hold them") {
 }
 
 TEST_CASE("WideResNet: consecutive maps of the flow differ by exactly a branch, and nothing is rectified") {
-    WideResNet<float> model(16, 2, {});
+    WideResNet<float> model(16, 2, {.taps = models::Taps::branches});
     const auto out = model.forward(Var<float>(random_tensor<float>({2, 8, 8, 3})));
     REQUIRE(out.flow.stages.size() == 3);
     bool negative = false;

@@ -132,6 +132,7 @@ TEST_CASE("checkpoint: position, seed, model, options and the program's own tens
                     .seed = 5,
                     .shortcut = models::Shortcut::projection,
                     .stem = models::Stem::imagenet,
+                    .taps = models::Taps::branches,
                     .widths = {8, 12},
                     .hidden = {512},
                     .pooled = 7,
@@ -148,6 +149,7 @@ TEST_CASE("checkpoint: position, seed, model, options and the program's own tens
     CHECK(read.options.shortcut == models::Shortcut::projection);
     CHECK(read.options.nonlinearity == models::Nonlinearity::tanh);
     CHECK(read.options.stem == models::Stem::imagenet);
+    CHECK(read.options.taps == models::Taps::branches);
     CHECK(read.options.widths == std::vector<Index>{8, 12});
     CHECK(read.options.hidden == std::vector<Index>{512});
     CHECK(read.options.pooled == 7);

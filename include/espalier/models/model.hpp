@@ -27,6 +27,10 @@ enum class Nonlinearity { tanh, relu };
 /// stride 2, which leave a quarter of the height and width of an ImageNet image.
 enum class Stem { small, imagenet };
 
+/// Which maps the flow of a residual network has: the blocks' outputs, or also the ends of their branches. The first
+/// are kept for the backward pass anyhow; each of the second is a map more in memory.
+enum class Taps { features, branches };
+
 /// What the models of this folder are made from. A checkpoint keeps it beside the model's name.
 struct Options {
     Index classes = 10;                             ///< outputs; at least 1
@@ -36,6 +40,7 @@ struct Options {
     Nonlinearity nonlinearity = Nonlinearity::tanh; ///< LeNet only
     Shortcut shortcut = Shortcut::padded;           ///< ResNets of three stages only; those of four project
     Stem stem = Stem::small;                        ///< ResNets of four stages only
+    Taps taps = Taps::features;                     ///< residual networks only
     std::vector<Index> widths = {16, 32, 32, 64};   ///< Cnn only: filters of each convolution
     std::vector<Index> hidden = {};                 ///< Vgg only: units of the linear layers before the last
     Index pooled = 1;   ///< Vgg only: height and width that the last maps are averaged to, before the linear layers

@@ -15,6 +15,9 @@ template <class Block> class ResidualStage : public Module<typename Block::Scala
     using T = typename Block::Scalar;
 
 public:
+    /// Without blocks yet.
+    explicit ResidualStage(Taps taps) : taps_(taps) {}
+
     /// Adds a block behind the others, as a child.
     void append(Block block) {
         const std::string number = std::to_string(blocks_.size());
@@ -25,14 +28,14 @@ public:
     ///
     /// The maps are the blocks' outputs. Before them comes x, where the first block's shortcut is the identity; else
     /// the stage's entry is what that shortcut made of x. So consecutive differences are what the blocks add. Branches
-    /// are what goes into the joins.
+    /// are what goes into the joins; the flow has them with `Taps::branches` only.
     Var<T> forward(const Var<T>& x, Flow<T>& flow) {
         FlowStage<T>& taps = flow.stages.emplace_back();
-        auto& branches = flow.branches.emplace_back();
+        if (taps_ == Taps::branches) flow.branches.emplace_back();
         Var<T> y = x;
         for (Block& block : blocks_) {
             const BlockResult<T> result = block.forward(y);
-            if (branches.empty()) {
+            if (&block == blocks_.data()) {
                 if (result.stream.node() == x.node())
                     taps.maps.push_back(x);
                 else
@@ -40,12 +43,13 @@ public:
             }
             y = result.y;
             taps.maps.push_back(y);
-            branches.push_back(result.branch);
+            if (taps_ == Taps::branches) flow.branches.back().push_back(result.branch);
         }
         return y;
     }
 
 private:
+    Taps taps_;
     std::vector<Block> blocks_;
 };
 

@@ -67,7 +67,7 @@ private:
           bn_(this->child("bn", BatchNorm<T>({.channels = layout.width}))) {
         Index in = layout.width, out = layout.branch == Branch::basic ? in : 4 * in;
         for (const Index blocks : layout.blocks) {
-            ResidualStage<ResidualBlock<T>> stage;
+            ResidualStage<ResidualBlock<T>> stage(options.taps);
             for (Index b = 0; b < blocks; ++b) {
                 const Index stride = b == 0 && !stages_.empty() ? 2 : 1;
                 stage.append(ResidualBlock<T>(in, out, stride, layout.shortcut, layout.branch));

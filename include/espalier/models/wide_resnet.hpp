@@ -68,7 +68,7 @@ public:
         Index in = 16;
         for (Index s = 0; s < 3; ++s) {
             const Index out = (16 * width) << s;
-            ResidualStage<WideBlock<T>> stage;
+            ResidualStage<WideBlock<T>> stage(options.taps);
             for (Index b = 0; b < (depth - 4) / 6; ++b) {
                 const Random stream(options.seed, join_text("stage", s + 1, ".", b, ".dropout"));
                 stage.append(WideBlock<T>(in, out, s > 0 && b == 0 ? 2 : 1, options.dropout, stream));

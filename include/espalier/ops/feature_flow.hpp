@@ -94,7 +94,9 @@ Var<T> flow_of_maps(const std::vector<std::vector<Var<T>>>& stages, const Featur
 
 template <class T> Var<T> flow_of_network(const Flow<T>& flow, const FeatureFlowOptions& options) {
     if (options.difference == FlowDifference::branches) {
-        expect(!flow.branches.empty(), "feature_flow: expected a flow with residual branches, got none");
+        expect(!flow.branches.empty(),
+               "feature_flow: expected a flow with residual branches, which models of this library hand out "
+               "with Options::taps, got none");
         return flow_of_maps(flow.branches, options);
     }
     std::vector<std::vector<Var<T>>> stages;

@@ -110,6 +110,7 @@ ESPALIER_BODY std::string options_text(const models::Options& options) {
         {"nonlinearity", options.nonlinearity == models::Nonlinearity::relu ? "relu" : "tanh"},
         {"shortcut", options.shortcut == models::Shortcut::projection ? "projection" : "padded"},
         {"stem", options.stem == models::Stem::imagenet ? "imagenet" : "small"},
+        {"taps", options.taps == models::Taps::branches ? "branches" : "features"},
         {"widths", options.widths},
         {"hidden", options.hidden},
         {"pooled", options.pooled},
@@ -130,17 +131,19 @@ ESPALIER_BODY models::Options parse_options(const std::string& text, const std::
         const auto nonlinearity = json.at("nonlinearity").get<std::string>();
         const auto shortcut = json.at("shortcut").get<std::string>();
         const auto stem = json.value("stem", std::string("small"));
+        const auto taps = json.value("taps", std::string("features"));
         options.widths = json.value("widths", options.widths);
         options.hidden = json.value("hidden", options.hidden);
         options.pooled = json.value("pooled", options.pooled);
         options.dropout = json.value("dropout", options.dropout);
         expect<StateError>((nonlinearity == "relu" || nonlinearity == "tanh") &&
                                (shortcut == "projection" || shortcut == "padded") &&
-                               (stem == "imagenet" || stem == "small"),
+                               (stem == "imagenet" || stem == "small") && (taps == "branches" || taps == "features"),
                            "read_checkpoint: expected known options, got ", text, " in ", source);
         if (nonlinearity == "relu") options.nonlinearity = models::Nonlinearity::relu;
         if (shortcut == "projection") options.shortcut = models::Shortcut::projection;
         if (stem == "imagenet") options.stem = models::Stem::imagenet;
+        if (taps == "branches") options.taps = models::Taps::branches;
         return options;
     } catch (const nlohmann::json::exception& error) {
         throw StateError(
@@ -150,6 +153,7 @@ ESPALIER_BODY models::Options parse_options(const std::string& text, const std::
 
 ESPALIER_BODY std::string architecture(const std::string& model, models::Options options) {
     options.seed = 0;
+    options.taps = models::Taps::features; // of one run, not of the network
     return model + " " + options_text(options);
 }
 
