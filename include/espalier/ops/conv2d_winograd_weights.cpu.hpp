@@ -28,10 +28,11 @@ struct WinogradWeightPlan {
     Index scratch() const { return zeros + input + filter_blocks * gradient + kept * slab; }
 };
 
-/// Plan of `conv2d_winograd_weight_gradient` for x [N,H,W,C] and dy [N,P,Q,K].
+/// Plan of `conv2d_winograd_weight_gradient` for x [N,H,W,C] and dy [N,P,Q,K]; a chunk has about so many bytes.
 template <class T>
-WinogradWeightPlan winograd_weight_plan(Cpu, View<const T, 4> x, View<const T, 4> dy, Index padding) {
-    constexpr Index products = Winograd<T>::products, bytes = Index(4) << 20, tiles = 128;
+WinogradWeightPlan winograd_weight_plan(Cpu, View<const T, 4> x, View<const T, 4> dy, Index padding,
+                                        Index bytes = Index(4) << 20) {
+    constexpr Index products = Winograd<T>::products, tiles = 128;
     const Index channels = x.size(3), filters = dy.size(3);
     WinogradWeightPlan plan{.tiles = winograd_tiles(dy, padding)};
     // Chunks that stay in a shared cache, but long enough that threads seldom wait for each other.
