@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/cpu/gather.hpp>
 #include <espalier/cpu/lanes.hpp>
 #include <espalier/cpu/winograd.hpp>
@@ -250,4 +251,7 @@ void conv2d_winograd(Cpu, const WinogradPlan& plan, View<const T, 4> x, View<con
 }
 
 } // namespace kernels
+
+ESPALIER_COMPILED_FUNCTION(kernels::conv2d_winograd);
+
 } // namespace espalier::inline ESPALIER_BACKEND

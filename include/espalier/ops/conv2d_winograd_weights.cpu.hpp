@@ -139,4 +139,7 @@ void conv2d_winograd_weight_gradient(Cpu, const WinogradWeightPlan& plan, View<c
 }
 
 } // namespace kernels
+
+ESPALIER_COMPILED_FUNCTION(kernels::conv2d_winograd_weight_gradient);
+
 } // namespace espalier::inline ESPALIER_BACKEND
