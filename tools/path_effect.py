@@ -1,21 +1,19 @@
 #!/usr/bin/env python3
 """Whether training by Winograd's convolutions ends where training by precise ones ends: the same network from three
-seeds on both paths. Writes the table of docs/performance.md.
+seeds on both paths. Prints a table.
 
-usage: path_effect.py [--program build/release/examples/fashion_mnist] [--out runs/paths] [--threads N] [--print]
+usage: path_effect.py [--program build/release/examples/fashion_mnist] [--out runs/paths] [--threads N]
 
 Some minutes on two cores. A network that is already trained in --out is not trained again.
 """
 import argparse
 import csv
 import json
-import re
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
 PATHS, SEEDS = ("fast", "precise"), ("1", "2", "3")
 TRAIN = ["--downscale", "2", "--subset", "20000", "--epochs", "6"]
 
@@ -25,7 +23,6 @@ def main():
     parser.add_argument("--program", default="build/release/examples/fashion_mnist")
     parser.add_argument("--out", type=Path, default=Path("runs/paths"))
     parser.add_argument("--threads", default="0")
-    parser.add_argument("--print", action="store_true", help="print the table and leave the page alone")
     options = parser.parse_args()
 
     accuracy, loss = {}, {}
@@ -52,14 +49,6 @@ def main():
         lines.append(f"| {path} | {' | '.join(cells)} | {statistics.fmean(ours):.2f} %, {statistics.fmean(losses):.4f} | "
                      f"{max(ours) - min(ours):.2f} %, {max(losses) - min(losses):.4f} |")
     print("\n".join(lines))
-    if options.print:
-        return
-    page = ROOT / "docs/performance.md"
-    text, found = re.subn(r"(?s)(<!-- paths -->\n).*?(<!-- /paths -->)",
-                          lambda m: m[1] + "\n".join(lines) + "\n" + m[2], page.read_text())
-    if not found:
-        sys.exit(f"{page}: expected a place for the table, <!-- paths --> to <!-- /paths -->, got none")
-    page.write_text(text)
 
 
 main()
