@@ -84,7 +84,7 @@ bool winograd_pays(const View<const T, 4>& x, const View<const T, 4>& w, const C
 
 /// How a convolution is cut up, worked out from shapes alone.
 struct WinogradPlan {
-    WinogradTiles tiles;
+    WinogradTiles tiles;          ///< of all images
     Index block = 1;              ///< tiles that are transformed together
     bool tiles_first = false;     ///< transforms all tiles, then group by group of filters; or the other way around
     Index pitch = 0;              ///< elements from a transformed tile to the next

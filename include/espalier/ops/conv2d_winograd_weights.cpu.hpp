@@ -13,7 +13,7 @@ namespace kernels {
 /// Chunks of tiles are transformed one after another; of each, every slab, a block of filters by some channels, adds
 /// the products to its sums, so the order of addition is that of the tiles on any number of threads.
 struct WinogradWeightPlan {
-    WinogradTiles tiles;
+    WinogradTiles tiles;           ///< of all images
     Index chunk = 1;               ///< tiles that are transformed together
     Index channels = 1, slabs = 0; ///< of a slab at most; slabs of a block of filters
     Index filter_blocks = 0;       ///< blocks of filters
