@@ -26,6 +26,7 @@
 #include <espalier/cpu/gather.hpp>
 #include <espalier/cpu/gemm.hpp>
 #include <espalier/cpu/lanes.hpp>
+#include <espalier/cpu/map_rows.hpp>
 #include <espalier/cpu/microkernel.hpp>
 #include <espalier/cpu/reduce.hpp>
 #include <espalier/cpu/winograd.hpp>

@@ -31,33 +31,39 @@ template <class T> void check_l2(const Tensor<T>& got, const Tensor<double>& exp
 
 template <class T> struct Results { Tensor<T> y, dx, dw; };
 
+/// By the kernels; the limits are those of `winograd_weight_plan`.
+struct Limits {
+    Index narrow = Index(384) << 10, wide = Index(4) << 20;
+};
+
 template <class T>
 Results<T> convolve(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b, const Tensor<T>& dy, Index padding,
-                    Index bytes = Index(4) << 20) {
+                    const Limits& limits = {}) {
     Results<T> all{Tensor<T>(dy.shape()), Tensor<T>(x.shape()), Tensor<T>(w.shape())};
     const Cpu on;
     const auto wv = view<4>(w);
-    const auto plan = kernels::winograd_plan(on, view<4>(x), padding, mutable_view<4>(all.y));
+    const auto x_rows = kernels::map_rows(view<4>(x)), dy_rows = kernels::map_rows(view<4>(dy));
+    const auto plan = kernels::winograd_plan(on, x_rows, padding, mutable_view<4>(all.y));
     // What is not written shows up as NaN.
     Tensor<T> scratch = Tensor<T>::full({plan.scratch()}, std::numeric_limits<T>::quiet_NaN());
-    kernels::conv2d_winograd(on, plan, view<4>(x),
+    kernels::conv2d_winograd(on, plan, x_rows,
                              View<const T, 4>(wv.data(), {3, 3, w.size(3), w.size(0)},
                                               {wv.stride(1), wv.stride(2), wv.stride(3), wv.stride(0)}),
                              view<1>(b), mutable_flat(scratch), mutable_view<4>(all.y));
-    const auto back = kernels::winograd_plan(on, view<4>(dy), 2 - padding, mutable_view<4>(all.dx));
+    const auto back = kernels::winograd_plan(on, dy_rows, 2 - padding, mutable_view<4>(all.dx));
     scratch = Tensor<T>::full({back.scratch()}, std::numeric_limits<T>::quiet_NaN());
-    kernels::conv2d_winograd(on, back, view<4>(dy),
+    kernels::conv2d_winograd(on, back, dy_rows,
                              View<const T, 4>(wv.at(0, 2, 2), {3, 3, w.size(0), w.size(3)},
                                               {-wv.stride(1), -wv.stride(2), wv.stride(0), wv.stride(3)}),
                              View<const T, 1>(nullptr, {0}), mutable_flat(scratch), mutable_view<4>(all.dx));
-    const auto weights = kernels::winograd_weight_plan(on, view<4>(x), view<4>(dy), padding, bytes);
+    const auto weights = kernels::winograd_weight_plan(on, x_rows, dy_rows, padding, limits.narrow, limits.wide);
     scratch = Tensor<T>::full({weights.scratch()}, std::numeric_limits<T>::quiet_NaN());
-    kernels::conv2d_winograd_weight_gradient(on, weights, view<4>(x), view<4>(dy), mutable_flat(scratch),
+    kernels::conv2d_winograd_weight_gradient(on, weights, x_rows, dy_rows, mutable_flat(scratch),
                                              mutable_view<4>(all.dw));
     return all;
 }
 
-template <class T> void check_case(const Case& c, Index bytes = Index(4) << 20) {
+template <class T> void check_case(const Case& c, const Limits& limits = {}) {
     CAPTURE(c.batch);
     CAPTURE(c.height);
     CAPTURE(c.width);
@@ -69,7 +75,7 @@ template <class T> void check_case(const Case& c, Index bytes = Index(4) << 20) 
     const auto w = random_tensor<T>({c.filters, 3, 3, c.channels}, "w"), b = random_tensor<T>({c.filters}, "b");
     const auto dy =
         random_tensor<T>({c.batch, options.output(c.height, 3), options.output(c.width, 3), c.filters}, "dy");
-    const auto got = convolve(x, w, b, dy, c.padding, bytes);
+    const auto got = convolve(x, w, b, dy, c.padding, limits);
     check_l2(got.y, reference(x, w, b, options).value);
     const auto [dx, dw] = reference_gradients(x, w, dy, options);
     check_l2(got.dx, dx.value);
@@ -96,13 +102,20 @@ TEST_CASE_TEMPLATE("winograd: many tiles, many filters", T, float, double) {
     check_case<T>({150, 4, 4, 16, 20, 1}); // several runs of the gradient of the weights
     check_case<T>({1, 5, 4, 130, 140, 1}); // tiles first
     check_case<T>({1, 64, 64, 8, 9, 1});
+    check_case<T>({1, 3, 140, 5, 4, 1}); // a row of tiles in several passes
 }
 
-TEST_CASE_TEMPLATE("winograd: several chunks of the gradient of the weights", T, float, double) {
-    const Case c{300, 4, 4, 3, 5, 1};
+TEST_CASE_TEMPLATE("winograd: parts and chunks of the gradient of the weights", T, float, double) {
+    const Case c{150, 4, 4, 7, 5, 1};
     const Tensor<T> x({c.batch, c.height, c.width, c.channels}), dy({c.batch, c.height, c.width, c.filters});
-    CHECK(kernels::winograd_weight_plan(Cpu{}, view<4>(x), view<4>(dy), 1, 1).chunks() == 3);
-    check_case<T>(c, 1); // a byte: chunks of the fewest tiles
+    const auto x_rows = kernels::map_rows(view<4>(x)), dy_rows = kernels::map_rows(view<4>(dy));
+    const Limits wide{0, 1}; // no layer is narrow, and chunks have the fewest tiles
+    CHECK(kernels::winograd_weight_plan(Cpu{}, x_rows, dy_rows, 1).parts == 4);
+    CHECK(kernels::winograd_weight_plan(Cpu{}, x_rows, dy_rows, 1, wide.narrow, wide.wide).chunks() == 3);
+    check_case<T>(c);
+    check_case<T>(c, wide);
+    check_case<T>({3, 13, 14, 19, 37, 1}, wide);
+    check_case<T>({1, 6, 6, 60, 7, 0}, wide); // several slabs
 }
 
 TEST_CASE_TEMPLATE("winograd: no images, no channels", T, float, double) {
@@ -123,8 +136,8 @@ TEST_CASE_TEMPLATE("winograd: same bits for 1 and 2 threads", T, float, double) 
         const auto w = random_tensor<T>({c.filters, 3, 3, c.channels}, "w"), b = random_tensor<T>({c.filters}, "b");
         const auto dy = random_tensor<T>({c.batch, c.height, c.width, c.filters}, "dy");
         check_repeatable([&] {
-            const auto all = convolve(x, w, b, dy, 1);
-            return std::vector<Tensor<T>>{all.y, all.dx, all.dw};
+            const auto narrow = convolve(x, w, b, dy, 1), wide = convolve(x, w, b, dy, 1, {0, 1});
+            return std::vector<Tensor<T>>{narrow.y, narrow.dx, narrow.dw, wide.dw};
         });
     }
 }

@@ -88,9 +88,10 @@ Tensor<T> conv2d_forward(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>
             } else if (takes_winograd(xg, wg, o, y.shape())) {
                 const View<const T, 4> taps(wg.data(), {3, 3, wg.size(3), wg.size(0)},
                                             {wg.stride(1), wg.stride(2), wg.stride(3), wg.stride(0)});
-                const auto plan = kernels::winograd_plan(on, xg, o.padding, yg);
+                const auto rows = kernels::map_rows(xg);
+                const auto plan = kernels::winograd_plan(on, rows, o.padding, yg);
                 Tensor<T> scratch({plan.scratch()}, x.device());
-                kernels::conv2d_winograd(on, plan, xg, taps, bg, mutable_flat(scratch), yg);
+                kernels::conv2d_winograd(on, plan, rows, taps, bg, mutable_flat(scratch), yg);
             } else {
                 const auto plan = kernels::conv2d_plan(on, xg, wg, o, yg);
                 Tensor<T> scratch({plan.scratch()}, x.device());
@@ -116,9 +117,10 @@ Tensor<T> conv2d_data_gradient(const Tensor<T>& dy, const Tensor<T>& w, const Sh
             if (takes_winograd(View<const T, 4>(dxg), wg, o, dy.shape())) {
                 const View<const T, 4> turned(wg.at(0, 2, 2), {3, 3, wg.size(0), wg.size(3)},
                                               {-wg.stride(1), -wg.stride(2), wg.stride(0), wg.stride(3)});
-                const auto plan = kernels::winograd_plan(on, dyg, 2 - o.padding, dxg);
+                const auto rows = kernels::map_rows(dyg);
+                const auto plan = kernels::winograd_plan(on, rows, 2 - o.padding, dxg);
                 Tensor<T> scratch({plan.scratch()}, dy.device());
-                kernels::conv2d_winograd(on, plan, dyg, turned, View<const T, 1>(nullptr, {0}), mutable_flat(scratch),
+                kernels::conv2d_winograd(on, plan, rows, turned, View<const T, 1>(nullptr, {0}), mutable_flat(scratch),
                                          dxg);
                 continue;
             }
@@ -145,9 +147,10 @@ Tensor<T> conv2d_weight_gradient(const Tensor<T>& x, const Tensor<T>& dy, const 
             const auto xg = group(view<4>(x), 3, g, o.groups), dyg = group(view<4>(dy), 3, g, o.groups);
             const auto dwg = group(mutable_view<4>(dw), 0, g, o.groups);
             if (takes_winograd(xg, View<const T, 4>(dwg), o, dy.shape())) {
-                const auto plan = kernels::winograd_weight_plan(on, xg, dyg, o.padding);
+                const auto x_rows = kernels::map_rows(xg), dy_rows = kernels::map_rows(dyg);
+                const auto plan = kernels::winograd_weight_plan(on, x_rows, dy_rows, o.padding);
                 Tensor<T> scratch({plan.scratch()}, dy.device());
-                kernels::conv2d_winograd_weight_gradient(on, plan, xg, dyg, mutable_flat(scratch), dwg);
+                kernels::conv2d_winograd_weight_gradient(on, plan, x_rows, dy_rows, mutable_flat(scratch), dwg);
                 continue;
             }
             const auto plan = kernels::conv2d_weight_gradient_plan(on, xg, dyg, o, dwg);

@@ -3,6 +3,7 @@
 #include <espalier/core/compiled.hpp>
 #include <espalier/cpu/gather.hpp>
 #include <espalier/cpu/lanes.hpp>
+#include <espalier/cpu/map_rows.hpp>
 #include <espalier/cpu/winograd.hpp>
 #include <espalier/ops/conv2d_options.hpp>
 
@@ -27,8 +28,8 @@ template <class T> Index skewed_pitch(Index width) {
     return whole % 128 == 0 ? whole + skew : whole;
 }
 
-/// Elements of a cache line. Tiles are read and written in small pieces of many rows, which processors do not fetch
-/// ahead by themselves, so the kernels ask for the next tile's.
+/// Elements of a cache line. Tiles are written in small pieces of many rows, which processors do not fetch ahead by
+/// themselves, so the kernels ask for the next tile's.
 template <class T> inline constexpr Index line = 64 / static_cast<Index>(sizeof(T));
 
 /// 0, step, 2 * step, ...
@@ -42,24 +43,40 @@ inline std::vector<Index> multiples(Index count, Index step) {
 
 namespace kernels {
 
-/// The 4x4 tiles of the maps of a batch: by image, then down, then across.
+/// The 4x4 tiles of the maps of a batch, by image, then down, then across; and the bands that they are worked on in:
+/// some rows of tiles of one image, or some whole images.
 struct WinogradTiles {
-    Index padding = 0;          ///< zeros around the input
-    Index down = 0, across = 0; ///< tiles of a map
-    Index count = 0;            ///< of the batch
+    Index batch = 0, down = 0, across = 0; ///< images; tiles of an image
+    Index images = 1, rows = 1;            ///< of a band; rows of tiles
 
-    /// Where a tile lies: its image and its first pixel of output.
-    struct Place {
-        Index n, p, q; ///< as above
+    /// What one band is.
+    struct Band {
+        Index n, images, row, rows; ///< first image, images, first row of tiles, rows
+        Index first, count;         ///< number of its first tile in the batch, tiles
     };
-    /// Of a tile's number.
-    Place place(Index tile) const { return {tile / (down * across), tile / across % down * 4, tile % across * 4}; }
+    /// Bands of the batch.
+    Index bands() const { return (batch + images - 1) / images * ((down + rows - 1) / rows); }
+    /// Tiles of a band at most.
+    Index most() const { return images * rows * across; }
+    /// Band number b; the one behind the last begins at the number of all tiles.
+    Band band(Index b) const {
+        const Index parts = (down + rows - 1) / rows, n = std::min(batch, b / parts * images), row = b % parts * rows;
+        const Index some = std::min(images, batch - n), high = std::min(rows, down - row);
+        return {n, some, row, high, (n * down + row) * across, some * high * across};
+    }
 };
 
-/// The tiles of maps y [N,P,Q,K].
-template <class T> WinogradTiles winograd_tiles(const View<T, 4>& y, Index padding) {
-    const Index down = (y.size(1) + 3) / 4, across = (y.size(2) + 3) / 4;
-    return {padding, down, across, y.size(0) * down * across};
+/// The tiles of N = `batch` maps [P,Q], in bands of about `wanted` tiles.
+inline WinogradTiles winograd_tiles(Index batch, Index p, Index q, Index wanted) {
+    const auto evenly = [](Index all, Index most) { // the fewest parts, of nearly one size
+        const Index parts = (all + most - 1) / most;
+        return parts ? (all + parts - 1) / parts : 1;
+    };
+    WinogradTiles tiles{.batch = batch, .down = (p + 3) / 4, .across = (q + 3) / 4};
+    tiles.rows = evenly(tiles.down, std::max<Index>(1, wanted / tiles.across));
+    if (tiles.rows == tiles.down)
+        tiles.images = evenly(batch, std::max<Index>(1, wanted / (tiles.down * tiles.across)));
+    return tiles;
 }
 
 /// Whether Winograd's way is the faster one for a convolution of x [N,H,W,C] with w [K,R,S,C] into y [N,P,Q,K], or for
@@ -84,70 +101,88 @@ bool winograd_pays(const View<const T, 4>& x, const View<const T, 4>& w, const C
 
 /// How a convolution is cut up, worked out from shapes alone.
 struct WinogradPlan {
-    WinogradTiles tiles;          ///< of all images
-    Index block = 1;              ///< tiles that are transformed together
+    WinogradTiles tiles;          ///< of all images; a band is transformed together
+    Index padding = 0;            ///< zeros around the input
     bool tiles_first = false;     ///< transforms all tiles, then group by group of filters; or the other way around
     Index pitch = 0;              ///< elements from a transformed tile to the next
-    Index input = 0, filters = 0; ///< elements of a transformed block of tiles, of a block of filters
-    Index sums = 0;               ///< elements of the products of two such blocks
+    Index window = 0;             ///< elements of the input of a band, with its padding
+    Index input = 0, filters = 0; ///< elements of a transformed band, of a block of filters
+    Index sums = 0;               ///< elements of the products of two such
     Index filter_blocks = 0;      ///< blocks of filters
     Index group = 1; ///< blocks of filters that tiles are multiplied by at a time; 1 unless tiles are first
 
-    /// Blocks of tiles, and groups of blocks of filters.
-    /// @{
-    Index blocks() const { return (tiles.count + block - 1) / block; }
+    /// Groups of blocks of filters.
     Index groups() const { return (filter_blocks + group - 1) / group; }
-    /// @}
     /// Elements that all threads share, and that each has to itself.
     /// @{
-    Index shared() const { return tiles_first ? blocks() * input : filter_blocks * filters; }
-    Index own() const { return group * sums + (tiles_first ? group * filters : input); }
+    Index shared() const { return tiles_first ? tiles.bands() * input : filter_blocks * filters; }
+    Index own() const { return window + group * sums + (tiles_first ? group * filters : input); }
     /// @}
-    /// Elements of scratch memory: a pixel of zeros and these.
-    Index scratch() const { return pitch + shared() + threads() * own(); }
+    /// Elements of scratch memory.
+    Index scratch() const { return shared() + threads() * own(); }
 };
 
-/// Plan of `conv2d_winograd` for x [N,H,W,C] and y [N,P,Q,K].
-template <class T> WinogradPlan winograd_plan(Cpu, View<const T, 4> x, Index padding, View<T, 4> y) {
+/// Plan of `conv2d_winograd` for x [N,H,W,C], `padding` zeros around it, and y [N,P,Q,K].
+template <class T> WinogradPlan winograd_plan(Cpu, const MapRows<T>& x, Index padding, View<T, 4> y) {
     constexpr Index products = Winograd<T>::products;
-    WinogradPlan plan{.tiles = winograd_tiles(y, padding)};
-    // A multiple of the 6 and 8 tiles that fill registers; blocks of 64 channels stay in a second-level cache.
-    plan.block = std::clamp<Index>(plan.tiles.count / detail::wanted_items() / 6 * 6, 6, 24);
-    plan.pitch = detail::skewed_pitch<T>(x.size(3));
-    plan.input = products * (plan.block * plan.pitch + detail::skew);
-    plan.filters = products * (x.size(3) * block_width<T> + detail::skew);
-    plan.sums = products * (plan.block * block_width<T> + detail::skew);
+    const Index all = x.batch * ((y.size(1) + 3) / 4) * ((y.size(2) + 3) / 4);
+    // A multiple of the 6 and 8 tiles that fill registers; bands of 64 channels stay in a second-level cache.
+    const Index wanted = std::clamp<Index>(all / detail::wanted_items() / 6 * 6, 6, 24);
+    WinogradPlan plan{.tiles = winograd_tiles(x.batch, y.size(1), y.size(2), wanted), .padding = padding};
+    const Index most = plan.tiles.most();
+    plan.pitch = detail::skewed_pitch<T>(x.channels);
+    plan.window = plan.tiles.images * (4 * plan.tiles.rows + 2) * (4 * plan.tiles.across + 2) * plan.pitch;
+    plan.input = products * (most * plan.pitch + detail::skew);
+    plan.filters = products * (x.channels * block_width<T> + detail::skew);
+    plan.sums = products * (most * block_width<T> + detail::skew);
     plan.filter_blocks = panel_blocks<T>(y.size(3));
     // What is transformed first is read again and again from memory that all threads share: the smaller of the two.
-    plan.tiles_first = plan.blocks() * plan.input < plan.filter_blocks * plan.filters;
+    plan.tiles_first = plan.tiles.bands() * plan.input < plan.filter_blocks * plan.filters;
     // All tiles pass by each group of filters, so they are read less often if that is a large one.
     if (plan.tiles_first) plan.group = std::clamp<Index>(plan.filter_blocks / detail::wanted_items(), 1, 4);
     return plan;
 }
 
-/// Transforms `count` tiles of x from `first` on: to[point][tile][channel], `pitch` elements from tile to tile and
-/// `point` from point to point. `zeros` are read where a tile leaves the map.
+/// Transforms the tiles of a band of x: to[point][tile][channel], `pitch` elements from pixel to pixel and from tile to
+/// tile and `point` from point to point. `window` is scratch for the band's pixels.
+///
+/// Tiles overlap by two columns, so columns are transformed first, each once for both of its tiles.
 template <class T>
-void winograd_input(const WinogradTiles& tiles, View<const T, 4> x, Index first, Index count, const T* zeros, T* to,
-                    Index pitch, Index point) {
-    for (Index t = 0; t < count; ++t, to += pitch) {
-        const auto at = tiles.place(first + t);
-        const T* pixel[6][6];
-        for (Index i = 0; i < 6; ++i)
-            for (Index j = 0; j < 6; ++j) {
-                const Index h = at.p + i - tiles.padding, v = at.q + j - tiles.padding;
-                const bool inside = h >= 0 && h < x.size(1) && v >= 0 && v < x.size(2);
-                pixel[i][j] = inside ? x.at(at.n, h, v) : zeros;
+void winograd_input(const WinogradTiles& tiles, const WinogradTiles::Band& band, const MapRows<T>& x, Index padding,
+                    Index pitch, T* window, T* to, Index point) {
+    using S = Simd<T>;
+    constexpr Index together = 2, longest = 32; // vectors: a cache line of floats; tiles that share a pass
+    const Index height = 4 * band.rows + 2, width = 4 * tiles.across + 2, row = width * pitch;
+    read_window(x, band.n, band.n + band.images, 4 * band.row - padding, height, padding, width, pitch, window);
+    for (Index n = 0; n < band.images; ++n)
+        for (Index r = 0; r < band.rows; ++r)
+            for (Index q = 0; q < tiles.across; q += longest) {
+                const Index count = std::min(longest, tiles.across - q);
+                const T* const corner = window + (n * height + 4 * r) * row + 4 * q * pitch;
+                T* const out = to + ((n * band.rows + r) * tiles.across + q) * pitch;
+                for (Index c = 0; c < x.channels; c += together * S::lanes) {
+                    const Index vectors = x.channels - c > S::lanes ? together : 1;
+                    typename S::Vector half[4 * longest + 2][together][6];
+                    for (Index j = 0; j < 4 * count + 2; ++j)
+                        for (Index v = 0; v < vectors; ++v) {
+                            const T* const from = corner + j * pitch + c + v * S::lanes;
+                            typename S::Vector column[6];
+                            detail::unrolled<6>([&](auto i) { column[i] = S::load(from + i * row); });
+                            Winograd<T>::input(column, half[j][v]);
+                        }
+                    for (Index t = 0; t < count; ++t)
+                        for (Index v = 0; v < vectors; ++v) {
+                            T* const at = out + t * pitch + c + v * S::lanes;
+                            detail::unrolled<6>([&](auto i) {
+                                typename S::Vector line[6], transformed[6];
+                                detail::unrolled<6>([&](auto j) { line[j] = half[4 * t + j][v][i]; });
+                                Winograd<T>::input(line, transformed);
+                                detail::unrolled<6>(
+                                    [&](auto j) { S::store(at + (i * 6 + j) * point, transformed[j]); });
+                            });
+                        }
+                }
             }
-        for_vectors<T>(x.size(3), [&, to, point](auto lanes, Index c) {
-            if (c % detail::line<T> == 0) // what the next tile reads and this one does not
-                for (Index i = 0; i < 6; ++i)
-                    for (Index j = 2; j < 6; ++j) __builtin_prefetch(pixel[i][j] + 4 * x.stride(2) + c);
-            transform_tile<T, 6, 6>(
-                Winograd<T>::input, [&](int i, int j) { return lanes.load(pixel[i][j] + c); },
-                [out = to + c, point](int i, int j, auto v) { Simd<T>::store(out + (i * 6 + j) * point, v); });
-        });
-    }
 }
 
 /// Transforms block b of the columns of w [3,3,C,K]: to[point][c][column], `point` elements from point to point.
@@ -170,82 +205,87 @@ template <class T> void winograd_filters(View<const T, 4> w, Index b, T* to, Ind
         }
 }
 
-/// Transforms sums[point][tile][column] of `count` tiles from `first` on and of block b of the filters to y, plus bias.
+/// Transforms sums[point][tile][column] of a band and of block b of the filters to y, plus bias.
 template <class T>
-void winograd_output(const WinogradTiles& tiles, const T* sums, Index point, Index first, Index count, Index b,
+void winograd_output(const WinogradTiles& tiles, const WinogradTiles::Band& band, const T* sums, Index point, Index b,
                      View<const T, 1> bias, View<T, 4> y) {
-    const Index width = panel_width<T>(y.size(3), b), k = b * block_width<T>;
-    for (Index t = 0; t < count; ++t, sums += width) {
-        const auto at = tiles.place(first + t);
-        const Index rows = y.size(1) - at.p, columns = y.size(2) - at.q;
-        T* const corner = y.at(at.n, at.p, at.q, k);
-        const Index down = y.stride(1), across = y.stride(2);
-        for_vectors<T>(std::min(width, y.size(3) - k), [&](auto lanes, Index v) {
+    const Index width = panel_width<T>(y.size(3), b), k = b * block_width<T>, filters = std::min(width, y.size(3) - k);
+    const Index down = y.stride(1), across = y.stride(2);
+    for (Index t = 0; t < band.count; ++t, sums += width) {
+        const Index line = t / tiles.across, q = t % tiles.across * 4;
+        const Index n = band.n + line / band.rows, p = (band.row + line % band.rows) * 4;
+        const Index rows = y.size(1) - p, columns = y.size(2) - q;
+        T* const corner = y.at(n, p, q, k);
+        for_vectors<T>(filters, [&](auto lanes, Index v) {
             if (v % detail::line<T> == 0)
                 for (Index i = 0; i < 4; ++i)
                     for (Index j = 4; j < 8; ++j) __builtin_prefetch(corner + i * down + j * across + v, 1);
             const auto start = bias.size() ? lanes.load(bias.data() + k + v) : Simd<T>::zero();
-            transform_tile<T, 6, 4>(
-                Winograd<T>::output,
-                [from = sums + v, point](int i, int j) { return Simd<T>::load(from + (i * 6 + j) * point); },
-                [=, to = corner + v](int i, int j, auto sum) {
+            const auto load = [from = sums + v, point](int i, int j) {
+                return Simd<T>::load(from + (i * 6 + j) * point);
+            };
+            if (rows >= 4 && columns >= 4)
+                transform_tile<T, 6, 4>(Winograd<T>::output, load, [=, to = corner + v](int i, int j, auto sum) {
+                    lanes.store(to + i * down + j * across, sum + start);
+                });
+            else
+                transform_tile<T, 6, 4>(Winograd<T>::output, load, [=, to = corner + v](int i, int j, auto sum) {
                     if (i < rows && j < columns) lanes.store(to + i * down + j * across, sum + start);
                 });
         });
     }
 }
 
-/// y = x convolved with w [3,3,C,K] at stride 1, plus b unless that is empty. The last axes of x and y are contiguous.
+/// y = x convolved with w [3,3,C,K] at stride 1, plus b unless that is empty. The last axis of y is contiguous.
 template <class T>
-void conv2d_winograd(Cpu, const WinogradPlan& plan, View<const T, 4> x, View<const T, 4> w, View<const T, 1> b,
+void conv2d_winograd(Cpu, const WinogradPlan& plan, const MapRows<T>& x, View<const T, 4> w, View<const T, 1> b,
                      View<T, 1> scratch, View<T, 4> y) {
-    const Index channels = x.size(3);
-    const Index tile_point = plan.block * plan.pitch + detail::skew;
-    T *const zeros = scratch.data(), *const shared = zeros + plan.pitch, *const own = shared + plan.shared();
-    std::fill_n(zeros, plan.pitch, T(0));
-    const auto x_at = detail::multiples(plan.block, plan.pitch);
-    const auto wide = detail::multiples(plan.block, block_width<T>);
-    const auto narrow = detail::multiples(plan.block, Simd<T>::lanes);
+    const Index most = plan.tiles.most(), tile_point = most * plan.pitch + detail::skew;
+    T *const shared = scratch.data(), *const own = shared + plan.shared();
+    const auto x_at = detail::multiples(most, plan.pitch);
+    const auto wide = detail::multiples(most, block_width<T>), narrow = detail::multiples(most, Simd<T>::lanes);
 
-    const auto transform_tiles = [&](Index i, T* to) {
-        const Index first = i * plan.block, count = std::min(plan.block, plan.tiles.count - first);
-        winograd_input(plan.tiles, x, first, count, zeros, to, plan.pitch, tile_point);
+    const auto transform_tiles = [&](Index i, T* window, T* to) {
+        winograd_input(plan.tiles, plan.tiles.band(i), x, plan.padding, plan.pitch, window, to, tile_point);
     };
     const auto transform_filters = [&](Index f, T* to) {
-        winograd_filters(w, f, to, channels * panel_width<T>(y.size(3), f) + detail::skew);
+        winograd_filters(w, f, to, x.channels * panel_width<T>(y.size(3), f) + detail::skew);
     };
     const auto multiply = [&](Index i, const T* tiles, Index group, const T* filters, T* sums) {
-        const Index first = i * plan.block, count = std::min(plan.block, plan.tiles.count - first);
+        const WinogradTiles::Band band = plan.tiles.band(i);
         const Index begin = group * plan.group, end = std::min(begin + plan.group, plan.filter_blocks);
-        const Run run{0, 0, channels};
+        const Run run{0, 0, x.channels};
         for (Index p = 0; p < Winograd<T>::products; ++p)
             for (Index f = begin; f < end; ++f) {
                 const Index width = panel_width<T>(y.size(3), f);
-                const T* const panel = filters + (f - begin) * plan.filters + p * (channels * width + detail::skew);
-                T* const to = sums + (f - begin) * plan.sums + p * (plan.block * width + detail::skew);
+                const T* const panel = filters + (f - begin) * plan.filters + p * (x.channels * width + detail::skew);
+                T* const to = sums + (f - begin) * plan.sums + p * (most * width + detail::skew);
                 ProductTile<T>{tiles + p * tile_point, 1, {&run, 1}, panel, nullptr, to, width, Start::zero}(
-                    x_at.data(), (width == block_width<T> ? wide : narrow).data(), count);
+                    x_at.data(), (width == block_width<T> ? wide : narrow).data(), band.count);
             }
         for (Index f = begin; f < end; ++f)
-            winograd_output(plan.tiles, sums + (f - begin) * plan.sums,
-                            plan.block * panel_width<T>(y.size(3), f) + detail::skew, first, count, f, b, y);
+            winograd_output(plan.tiles, band, sums + (f - begin) * plan.sums,
+                            most * panel_width<T>(y.size(3), f) + detail::skew, f, b, y);
     };
 
     if (plan.tiles_first) {
-        parallel_for(plan.blocks(), [&](Index i) { transform_tiles(i, shared + i * plan.input); });
+        parallel_items(plan.tiles.bands(), [&](Index i, Index worker) {
+            transform_tiles(i, own + worker * plan.own(), shared + i * plan.input);
+        });
         parallel_items(plan.groups(), [&](Index group, Index worker) {
-            T *const filters = own + worker * plan.own(), *const sums = filters + plan.group * plan.filters;
+            T *const filters = own + worker * plan.own() + plan.window, *const sums =
+                                                                            filters + plan.group * plan.filters;
             const Index begin = group * plan.group, end = std::min(begin + plan.group, plan.filter_blocks);
             for (Index f = begin; f < end; ++f) transform_filters(f, filters + (f - begin) * plan.filters);
-            for (Index i = 0; i < plan.blocks(); ++i) multiply(i, shared + i * plan.input, group, filters, sums);
+            for (Index i = 0; i < plan.tiles.bands(); ++i) multiply(i, shared + i * plan.input, group, filters, sums);
         });
     } else {
         parallel_for(plan.filter_blocks, [&](Index f) { transform_filters(f, shared + f * plan.filters); });
-        parallel_items(plan.blocks(), [&](Index i, Index worker) {
-            T *const tiles = own + worker * plan.own(), *const sums = tiles + plan.input;
-            transform_tiles(i, tiles);
+        parallel_items(plan.tiles.bands(), [&](Index i, Index worker) {
+            T *const window = own + worker * plan.own(), *const tiles = window + plan.window;
+            transform_tiles(i, window, tiles);
             for (Index group = 0; group < plan.groups(); ++group)
-                multiply(i, tiles, group, shared + group * plan.filters, sums);
+                multiply(i, tiles, group, shared + group * plan.filters, tiles + plan.input);
         });
     }
 }

@@ -8,134 +8,190 @@
 namespace espalier::inline ESPALIER_BACKEND {
 namespace kernels {
 
-/// How the gradient is cut up, worked out from shapes alone.
+/// How the gradient is cut up, worked out from shapes alone, so the order of addition is the same for any number of
+/// threads.
 ///
-/// Chunks of tiles are transformed one after another; of each, every slab, a block of filters by some channels, adds
-/// the products to its sums, so the order of addition is that of the tiles on any number of threads.
+/// Narrow layers, whose sums fit a second-level cache: `parts` parts of the batch add up sums of their own, band by
+/// band, which are added at the end. Wide ones: chunks of bands are transformed one after another; of each, every slab,
+/// a block of filters by some channels, adds the products to its sums.
 struct WinogradWeightPlan {
-    WinogradTiles tiles;           ///< of all images
-    Index chunk = 1;               ///< tiles that are transformed together
-    Index channels = 1, slabs = 0; ///< of a slab at most; slabs of a block of filters
-    Index filter_blocks = 0;       ///< blocks of filters
-    Index pitch = 0;               ///< elements from a transformed tile of x to the next
-    Index zeros = 0;               ///< elements: of a pixel of zeros
-    Index input = 0, gradient = 0; ///< elements: a chunk of x, a chunk of one block of dy
-    Index slab = 0, kept = 0;      ///< elements of a slab's sums; slabs that are kept
+    WinogradTiles tiles;                     ///< of all images; a band is transformed together
+    Index padding = 0;                       ///< zeros around the input
+    Index parts = 0;                         ///< of a narrow layer's batch; 0 for a wide layer
+    Index chunk = 1, most = 1;               ///< bands of a chunk, and tiles; for a narrow layer of one band
+    Index channels = 1, slabs = 0;           ///< of a slab at most; slabs of a block of filters
+    Index filter_blocks = 0;                 ///< blocks of filters
+    Index x_pitch = 0, dy_pitch = 0;         ///< elements from a transformed tile to the next; from pixel to pixel
+    Index x_window = 0, dy_window = 0;       ///< elements of a band's pixels
+    Index input = 0, gradient = 0, slab = 0; ///< elements of a chunk of x, of one block of dy, of a slab's sums
 
-    /// Chunks of tiles.
-    Index chunks() const { return (tiles.count + chunk - 1) / chunk; }
-    /// Elements of scratch memory in all.
-    Index scratch() const { return zeros + input + filter_blocks * gradient + kept * slab; }
+    /// Chunks of bands.
+    Index chunks() const { return (tiles.bands() + chunk - 1) / chunk; }
+    /// Elements of transformed tiles, and of all sums.
+    /// @{
+    Index transformed() const { return input + filter_blocks * gradient; }
+    Index sums() const { return filter_blocks * slabs * slab; }
+    /// @}
+    /// Elements that each thread has to itself.
+    Index own() const { return x_window + dy_window + (parts ? transformed() : 0); }
+    /// Elements of scratch memory.
+    Index scratch() const { return (parts ? parts * sums() : sums() + transformed()) + threads() * own(); }
 };
 
-/// Plan of `conv2d_winograd_weight_gradient` for x [N,H,W,C] and dy [N,P,Q,K]; a chunk has about so many bytes.
+/// Plan of `conv2d_winograd_weight_gradient` for x [N,H,W,C], `padding` zeros around it, and dy [N,P,Q,K]; sums of a
+/// narrow layer and a chunk of a wide one have about so many bytes at most.
 template <class T>
-WinogradWeightPlan winograd_weight_plan(Cpu, View<const T, 4> x, View<const T, 4> dy, Index padding,
-                                        Index bytes = Index(4) << 20) {
-    constexpr Index products = Winograd<T>::products, tiles = 128;
-    const Index channels = x.size(3), filters = dy.size(3);
-    WinogradWeightPlan plan{.tiles = winograd_tiles(dy, padding)};
-    // Chunks that stay in a shared cache, but long enough that threads seldom wait for each other.
-    const Index room = bytes / (products * static_cast<Index>(sizeof(T)) * std::max<Index>(1, channels + filters));
-    plan.chunk = std::max<Index>(1, std::min(plan.tiles.count, std::max<Index>(1, room / tiles) * tiles));
-    plan.filter_blocks = panel_blocks<T>(filters);
-    // 48 fill the first-level cache together with the block of dy; fewer when there would be too few slabs.
-    const Index wanted = (detail::wanted_items() + plan.filter_blocks - 1) / std::max<Index>(1, plan.filter_blocks);
-    plan.channels = std::clamp<Index>((channels + wanted - 1) / wanted, 6, 48);
-    plan.slabs = (channels + plan.channels - 1) / plan.channels;
-    plan.pitch = detail::skewed_pitch<T>(channels);
-    plan.zeros = std::max(plan.pitch, detail::skewed_pitch<T>(filters));
-    plan.input = products * (plan.chunk * plan.pitch + detail::skew);
-    plan.gradient = products * (plan.chunk * block_width<T> + detail::skew);
+WinogradWeightPlan winograd_weight_plan(Cpu, const MapRows<T>& x, const MapRows<T>& dy, Index padding,
+                                        Index narrow = Index(384) << 10, Index wide = Index(4) << 20) {
+    constexpr Index products = Winograd<T>::products, size = products * static_cast<Index>(sizeof(T));
+    const Index channels = std::max<Index>(1, x.channels), filters = std::max<Index>(1, dy.channels);
+    const Index tile = size * (channels + filters);
+    WinogradWeightPlan plan;
+    plan.padding = padding;
+    plan.filter_blocks = panel_blocks<T>(dy.channels);
+    const bool is_narrow = size * channels * filters <= narrow;
+    // Short bands of wide layers spread evenly over threads.
+    plan.tiles = winograd_tiles(dy.batch, dy.height, dy.width,
+                                is_narrow ? std::clamp<Index>((Index(256) << 10) / tile, 6, 48) : 8);
+    if (is_narrow) {
+        plan.parts = std::clamp<Index>(plan.tiles.bands(), 1, 16);
+        plan.channels = channels;
+    } else {
+        // Chunks that stay in a shared cache, but of 64 tiles at least: each reads and writes all sums once.
+        const Index most = std::max<Index>(64, wide / tile) / plan.tiles.most();
+        plan.chunk = std::clamp<Index>(most, 1, std::max<Index>(1, plan.tiles.bands()));
+        // 48 fill the first-level cache together with the block of dy; fewer when there would be too few slabs.
+        const Index slabs = (detail::wanted_items() + plan.filter_blocks - 1) / std::max<Index>(1, plan.filter_blocks);
+        plan.channels = std::clamp<Index>((channels + slabs - 1) / slabs, 6, 48);
+    }
+    plan.slabs = (x.channels + plan.channels - 1) / plan.channels;
+    plan.most = plan.chunk * plan.tiles.most();
+    plan.x_pitch = detail::skewed_pitch<T>(x.channels);
+    plan.dy_pitch = detail::skewed_pitch<T>(dy.channels);
+    const Index rows = 4 * plan.tiles.rows, columns = 4 * plan.tiles.across;
+    plan.x_window = plan.tiles.images * (rows + 2) * (columns + 2) * plan.x_pitch;
+    plan.dy_window = plan.tiles.images * rows * columns * plan.dy_pitch;
+    plan.input = products * (plan.most * plan.x_pitch + detail::skew);
+    plan.gradient = products * (plan.most * block_width<T> + detail::skew);
     plan.slab = products * (plan.channels * block_width<T> + detail::skew);
-    plan.kept = plan.chunks() > 1 ? plan.filter_blocks * plan.slabs : threads();
     return plan;
 }
 
-/// Transforms block b of the channels of `count` tiles of dy from `first` on: to[point][tile][column].
+/// Transforms the tiles of a band of dy: to[block of filters][point][first + tile][column], `block` elements from block
+/// to block and room for `most` tiles. `window` is scratch for the band's pixels.
 template <class T>
-void winograd_output_gradient(const WinogradTiles& tiles, View<const T, 4> dy, Index b, Index first, Index count,
-                              const T* zeros, T* to, Index point) {
-    const Index width = panel_width<T>(dy.size(3), b), k = b * block_width<T>;
-    for (Index t = 0; t < count; ++t, to += width) {
-        const auto at = tiles.place(first + t);
-        const T* pixel[4][4];
-        for (Index i = 0; i < 4; ++i)
-            for (Index j = 0; j < 4; ++j) {
-                const bool inside = at.p + i < dy.size(1) && at.q + j < dy.size(2);
-                pixel[i][j] = inside ? dy.at(at.n, at.p + i, at.q + j, k) : zeros;
-            }
-        for_vectors<T>(std::min(width, dy.size(3) - k), [&, to, point](auto lanes, Index v) {
-            if (v % detail::line<T> == 0)
-                for (Index i = 0; i < 4; ++i)
-                    for (Index j = 0; j < 4; ++j) __builtin_prefetch(pixel[i][j] + 4 * dy.stride(2) + v);
-            transform_tile<T, 4, 6>(
-                Winograd<T>::output_gradient, [&](int i, int j) { return lanes.load(pixel[i][j] + v); },
-                [out = to + v, point](int i, int j, auto sum) { Simd<T>::store(out + (i * 6 + j) * point, sum); });
-        });
+void winograd_output_gradient(const WinogradTiles& tiles, const WinogradTiles::Band& band, const MapRows<T>& dy,
+                              Index pitch, T* window, T* to, Index block, Index most, Index first) {
+    using S = Simd<T>;
+    const Index height = 4 * band.rows, width = 4 * tiles.across, row = width * pitch;
+    read_window(dy, band.n, band.n + band.images, 4 * band.row, height, Index(0), width, pitch, window);
+    for (Index f = 0; f < panel_blocks<T>(dy.channels); ++f) {
+        const Index columns = panel_width<T>(dy.channels, f), point = most * columns + detail::skew;
+        T* out = to + f * block + first * columns;
+        for (Index t = 0; t < band.count; ++t, out += columns) {
+            const Index line = t / tiles.across, q = t % tiles.across * 4;
+            const T* const corner = window + line * 4 * row + q * pitch + f * block_width<T>;
+            for (Index v = 0; v < columns; v += S::lanes)
+                transform_tile<T, 4, 6>(
+                    Winograd<T>::output_gradient,
+                    [from = corner + v, row, pitch](int i, int j) { return S::load(from + i * row + j * pitch); },
+                    [at = out + v, point](int i, int j, auto sum) { S::store(at + (i * 6 + j) * point, sum); });
+        }
     }
 }
 
 /// dw[k,r,s,c] = sum over n, p, q of dy[n,p,q,k] * x[n, p + r - padding, q + s - padding, c]: the gradient of
-/// `conv2d_winograd`. The last axes of x and dy are contiguous.
+/// `conv2d_winograd`.
 template <class T>
-void conv2d_winograd_weight_gradient(Cpu, const WinogradWeightPlan& plan, View<const T, 4> x, View<const T, 4> dy,
+void conv2d_winograd_weight_gradient(Cpu, const WinogradWeightPlan& plan, const MapRows<T>& x, const MapRows<T>& dy,
                                      View<T, 1> scratch, View<T, 4> dw) {
-    constexpr Index products = Winograd<T>::products, step = 8, run_length = 128;
-    const Index channels = x.size(3), filters = dy.size(3), point = plan.chunk * plan.pitch + detail::skew;
-    T *const zeros = scratch.data(), *const input = zeros + plan.zeros, *const gradient = input + plan.input;
-    T* const sums = gradient + plan.filter_blocks * plan.gradient;
-    std::fill_n(zeros, plan.zeros, T(0));
+    constexpr Index products = Winograd<T>::products, run_length = 128;
+    const Index filters = dy.channels, x_point = plan.most * plan.x_pitch + detail::skew;
+    T* const sums = scratch.data();
+    T* const shared = sums + std::max<Index>(1, plan.parts) * plan.sums();
+    T* const own = shared + (plan.parts ? 0 : plan.transformed());
     const auto x_at = detail::multiples(plan.channels, 1);
     const auto wide = detail::multiples(plan.channels, block_width<T>);
     const auto narrow = detail::multiples(plan.channels, Simd<T>::lanes);
 
-    if (plan.tiles.count == 0)
-        for (Index k = 0; k < filters; ++k) std::fill_n(dw.at(k), 9 * channels, T(0));
-    for (Index chunk = 0; chunk < plan.chunks(); ++chunk) {
-        const Index first = chunk * plan.chunk, count = std::min(plan.chunk, plan.tiles.count - first);
-        parallel_ranges(count, step, [&](Index begin, Index end) {
-            winograd_input(plan.tiles, x, first + begin, end - begin, zeros, input + begin * plan.pitch, plan.pitch,
-                           point);
-            for (Index f = 0; f < plan.filter_blocks; ++f) {
-                const Index width = panel_width<T>(filters, f);
-                winograd_output_gradient(plan.tiles, dy, f, first + begin, end - begin, zeros,
-                                         gradient + f * plan.gradient + begin * width,
-                                         plan.chunk * width + detail::skew);
+    // Tiles of band b, to be the first of the transformed ones from `to` on.
+    const auto transform = [&](Index b, T* windows, T* to, Index first) {
+        const WinogradTiles::Band band = plan.tiles.band(b);
+        winograd_input(plan.tiles, band, x, plan.padding, plan.x_pitch, windows, to + first * plan.x_pitch, x_point);
+        T* const gradient = to + plan.input;
+        T* const window = windows + plan.x_window;
+        winograd_output_gradient(plan.tiles, band, dy, plan.dy_pitch, window, gradient, plan.gradient, plan.most,
+                                 first);
+    };
+    // Adds the products of `count` tiles to the sums of one slab, or starts them.
+    const auto multiply = [&](Index item, const T* tiles, Index count, T* sum, bool start) {
+        const Index f = item / plan.slabs, c = item % plan.slabs * plan.channels;
+        const Index width = panel_width<T>(filters, f), across = std::min(plan.channels, x.channels - c);
+        for (Index p = 0; p < products; ++p)
+            for (Index t = 0; t < count; t += run_length) { // sums of sums: long ones lose fewer bits
+                const Run run{t * plan.x_pitch, t, std::min(run_length, count - t)};
+                const T* const panel = tiles + plan.input + f * plan.gradient + p * (plan.most * width + detail::skew);
+                ProductTile<T>{tiles + p * x_point + c,
+                               plan.x_pitch,
+                               {&run, 1},
+                               panel,
+                               nullptr,
+                               sum + p * (plan.channels * width + detail::skew),
+                               width,
+                               start && t == 0 ? Start::zero : Start::y}(
+                    x_at.data(), (width == block_width<T> ? wide : narrow).data(), across);
+            }
+    };
+    // Transforms a slab's sums, added over all parts, to dw.
+    const auto finish = [&](Index item) {
+        const Index f = item / plan.slabs, c = item % plan.slabs * plan.channels, k = f * block_width<T>;
+        const Index width = panel_width<T>(filters, f), across = std::min(plan.channels, x.channels - c);
+        const Index point = plan.channels * width + detail::skew;
+        for (Index i = 0; i < across; ++i)
+            for (Index v = 0; v < std::min(width, filters - k); v += Simd<T>::lanes)
+                transform_tile<T, 6, 3>(
+                    Winograd<T>::filter_gradient,
+                    [&](int a, int b) {
+                        const T* from = sums + item * plan.slab + (a * 6 + b) * point + i * width + v;
+                        auto sum = Simd<T>::load(from);
+                        for (Index part = 1; part < plan.parts; ++part) sum += Simd<T>::load(from + part * plan.sums());
+                        return sum;
+                    },
+                    [&](int r, int s, auto taps) {
+                        const Index lanes = std::min(Simd<T>::lanes, filters - k - v);
+                        T* const to = dw.at(k + v, r, s, c + i);
+                        for (Index j = 0; j < lanes; ++j) to[j * dw.stride(0)] = taps[j];
+                    });
+    };
+
+    const Index bands = plan.tiles.bands(), items = plan.filter_blocks * plan.slabs;
+    if (bands == 0) {
+        for (Index k = 0; k < filters; ++k) std::fill_n(dw.at(k), 9 * x.channels, T(0));
+        return;
+    }
+    if (plan.parts) {
+        parallel_items(plan.parts, [&](Index part, Index worker) {
+            T *const windows = own + worker * plan.own(), *const tiles = windows + plan.x_window + plan.dy_window;
+            const Index begin = bands * part / plan.parts, end = bands * (part + 1) / plan.parts;
+            for (Index b = begin; b < end; ++b) {
+                transform(b, windows, tiles, 0);
+                for (Index item = 0; item < items; ++item)
+                    multiply(item, tiles, plan.tiles.band(b).count, sums + part * plan.sums() + item * plan.slab,
+                             b == begin);
             }
         });
-        parallel_items(plan.filter_blocks * plan.slabs, [&](Index item, Index worker) {
-            const Index f = item / plan.slabs, c = item % plan.slabs * plan.channels;
-            const Index width = panel_width<T>(filters, f), across = std::min(plan.channels, channels - c);
-            const Index sum_point = plan.channels * width + detail::skew;
-            T* const sum = sums + (plan.chunks() > 1 ? item : worker) * plan.slab;
-            for (Index p = 0; p < products; ++p)
-                for (Index t = 0; t < count; t += run_length) { // sums of sums: long ones lose fewer bits
-                    const Run run{t * plan.pitch, t, std::min(run_length, count - t)};
-                    ProductTile<T>{input + p * point + c,
-                                   plan.pitch,
-                                   {&run, 1},
-                                   gradient + f * plan.gradient + p * (plan.chunk * width + detail::skew),
-                                   nullptr,
-                                   sum + p * sum_point,
-                                   width,
-                                   chunk + t ? Start::y : Start::zero}(
-                        x_at.data(), (width == block_width<T> ? wide : narrow).data(), across);
-                }
-            if (chunk + 1 < plan.chunks()) return;
-            const Index k = f * block_width<T>;
-            for (Index i = 0; i < across; ++i)
-                for (Index v = 0; v < std::min(width, filters - k); v += Simd<T>::lanes)
-                    transform_tile<T, 6, 3>(
-                        Winograd<T>::filter_gradient,
-                        [&](int a, int b) { return Simd<T>::load(sum + (a * 6 + b) * sum_point + i * width + v); },
-                        [&](int r, int s, auto taps) {
-                            const Index lanes = std::min(Simd<T>::lanes, filters - k - v);
-                            T* const to = dw.at(k + v, r, s, c + i);
-                            for (Index j = 0; j < lanes; ++j) to[j * dw.stride(0)] = taps[j];
-                        });
-        });
+    } else {
+        for (Index begin = 0; begin < bands; begin += plan.chunk) {
+            const Index end = std::min(bands, begin + plan.chunk), first = plan.tiles.band(begin).first;
+            parallel_items(end - begin, [&](Index b, Index worker) {
+                transform(begin + b, own + worker * plan.own(), shared, plan.tiles.band(begin + b).first - first);
+            });
+            parallel_for(items, [&](Index item) {
+                multiply(item, shared, plan.tiles.band(end).first - first, sums + item * plan.slab, begin == 0);
+            });
+        }
     }
+    parallel_for(items, finish);
 }
 
 } // namespace kernels
