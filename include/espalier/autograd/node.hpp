@@ -2,6 +2,7 @@
 
 #include <espalier/autograd/attributes.hpp>
 #include <espalier/autograd/channels.hpp>
+#include <espalier/autograd/deferred.hpp>
 #include <espalier/core/compiled.hpp>
 #include <espalier/cpu/accumulate.hpp>
 #include <espalier/tensor/tensor.hpp>
@@ -34,8 +35,9 @@ private:
 /// A node does not hold the value: an activation lives as long as somebody uses it or a backward function captured it.
 template <class T> class Node {
 public:
-    /// Sends the gradient dy [shape of the value] to the inputs that need one.
-    using Backward = std::function<void(const Tensor<T>& dy, const Inputs<T>& input)>;
+    /// Sends the gradient dy [shape of the value] to the inputs that need one. A function that takes a tensor dy will
+    /// do.
+    using Backward = std::function<void(const Deferred<T>& dy, const Inputs<T>& input)>;
 
     /// A leaf; `record` makes it the result of an op.
     Node(const Shape& shape_of_value, bool wants_grad) : shape(shape_of_value), wants_grad_(wants_grad) {}
@@ -50,7 +52,9 @@ public:
     /// Whether no op made it: a parameter, an input or a constant.
     bool is_leaf() const { return inputs.empty(); }
     /// What `add_grad` has added up; undefined before the first.
-    const Tensor<T>& grad() const { return grad_; }
+    const Tensor<T>& grad() const { return grad_.value(); }
+    /// As `grad`, which a map need not be made for.
+    const Deferred<T>& deferred_grad() const { return grad_; }
     /// Forgets the gradient, and its memory with it.
     void clear_grad() { grad_ = {}; }
 
@@ -63,6 +67,14 @@ public:
     }
     /// As above; g's memory is taken over where that is possible.
     void add_grad(Tensor<T>&& g) { add(g, true); }
+    /// As above, for a map that is made when it is read, or when another gradient is added.
+    void add_grad(const Deferred<T>& g) {
+        if (!wants_grad_) return;
+        if (grad_.defined() || is_leaf() || !g.pending()) return add_grad(g.value());
+        expect(g.shape() == shape, op, ": expected a gradient ", shape, ", got ", g.shape());
+        grad_ = g;
+        grad_is_ours_ = false;
+    }
 
     const char* op = "leaf";                   ///< name of the op that made it
     Shape shape;                               ///< of the value
@@ -75,7 +87,7 @@ public:
 private:
     void add(const Tensor<T>& g, bool ours);
 
-    Tensor<T> grad_;
+    Deferred<T> grad_;
     bool grad_is_ours_ = false; // nobody else holds this memory, so it may be added to in place
     bool wants_grad_;
 };
@@ -99,10 +111,11 @@ template <class T> void Node<T>::add(const Tensor<T>& g, bool ours) {
         grad_ = g;
         grad_is_ours_ = ours;
     } else if (grad_is_ours_) {
-        dispatch(g.device(), [&](auto on) { kernels::accumulate(on, flat(g), mutable_flat(grad_)); });
+        Tensor<T> sum = grad_.value();
+        dispatch(g.device(), [&](auto on) { kernels::accumulate(on, flat(g), mutable_flat(sum)); });
     } else {
         Tensor<T> sum = empty_like(g);
-        dispatch(g.device(), [&](auto on) { kernels::sum_of(on, flat(grad_), flat(g), mutable_flat(sum)); });
+        dispatch(g.device(), [&](auto on) { kernels::sum_of(on, flat(grad_.value()), flat(g), mutable_flat(sum)); });
         grad_ = sum;
         grad_is_ours_ = true;
     }

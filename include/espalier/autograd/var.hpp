@@ -39,25 +39,28 @@ public:
 
     Var() = default; ///< undefined: an absent optional operand
     /// A leaf: an input or a constant, or with `Gradient::wanted` a parameter.
-    explicit Var(Tensor<T> value, Gradient gradient = Gradient::none) {
-        auto node = std::make_shared<Node<T>>(value.shape(), gradient == Gradient::wanted);
-        state_ = std::make_shared<State>(State{std::move(value), std::move(node)});
-    }
+    explicit Var(Tensor<T> value, Gradient gradient = Gradient::none)
+        : Var(value, std::make_shared<Node<T>>(value.shape(), gradient == Gradient::wanted)) {}
     /// The result of an op, as `record` makes it.
-    Var(Tensor<T> value, std::shared_ptr<Node<T>> node)
+    Var(Deferred<T> value, std::shared_ptr<Node<T>> node)
         : state_(std::make_shared<State>(State{std::move(value), std::move(node)})) {}
 
     /// False for an absent optional operand; nothing else may then be asked.
     bool defined() const { return state_ != nullptr; }
     /// The tensor, without its history.
-    const Tensor<T>& value() const { return state_->value; }
+    const Tensor<T>& value() const { return state_->value.value(); }
+    /// As `value`, which a map need not be made for.
+    const Deferred<T>& deferred() const { return state_->value; }
     /// As of the value.
     /// @{
-    const Shape& shape() const { return value().shape(); }
-    int rank() const { return value().rank(); }
-    Index size() const { return value().size(); }
-    Index size(int axis) const { return value().size(axis); }
-    Device device() const { return value().device(); }
+    const Shape& shape() const { return node()->shape; }
+    int rank() const { return shape().rank(); }
+    Index size() const { return shape().size(); }
+    Index size(int axis) const {
+        expect(axis >= -rank() && axis < rank(), "Var::size: expected an axis below ", rank(), ", got ", axis);
+        return shape()[axis];
+    }
+    Device device() const { return deferred().device(); }
     T item() const { return value().item(); }
     /// @}
 
@@ -70,12 +73,12 @@ public:
     /// Memory of a leaf's value, for optimizers: changes it under every handle.
     Tensor<T>& mutable_value() {
         expect<StateError>(node()->is_leaf(), "Var::mutable_value: expected a leaf, got the result of ", node()->op);
-        return state_->value;
+        return state_->value.mutable_value();
     }
     /// Replaces a leaf's value, its shape included, under every handle; the gradient is cleared.
     void set_value(Tensor<T> value) {
         mutable_value() = std::move(value);
-        node()->shape = shape();
+        node()->shape = state_->value.shape();
         clear_grad();
     }
     /// The same value as a constant: no gradient flows through it.
@@ -99,7 +102,7 @@ public:
 
 private:
     struct State {
-        Tensor<T> value;
+        Deferred<T> value;
         std::shared_ptr<Node<T>> node;
     };
     std::shared_ptr<State> state_;
@@ -120,10 +123,10 @@ public:
     const Tensor<T>& of(const Node<T>* node) const {
         const auto it = values_.find(node);
         expect<StateError>(it != values_.end(), "KeepValues: expected a node recorded in this scope, got ", node->op);
-        return it->second;
+        return it->second.value();
     }
     /// What `record` calls for every node.
-    void keep(const Node<T>* node, const Tensor<T>& value) { values_.emplace(node, value); }
+    void keep(const Node<T>* node, const Deferred<T>& value) { values_.emplace(node, value); }
     /// The innermost scope of this thread, or null.
     static KeepValues*& current() {
         thread_local KeepValues* scope = nullptr;
@@ -132,21 +135,18 @@ public:
 
 private:
     KeepValues* previous_;
-    std::unordered_map<const Node<T>*, Tensor<T>> values_;
+    std::unordered_map<const Node<T>*, Deferred<T>> values_;
 };
 
-/// Makes the result of an op: `y` with its place in the graph.
-///
-/// `backward(dy, input)` adds to `input[i]` the gradient of operand i. It captures, by value, what it reads and no
-/// more: what it does not capture is free to go. `attributes` are the numbers that, beside the operands, say what `y`
-/// is: what exporters need. Nothing is recorded under `NoGrad` or when no operand needs a gradient.
+/// As `record`, for a map that may be made when it is read.
 template <class T>
-Var<T> record(const char* op, Tensor<T> y, const std::vector<Var<T>>& operands, ChannelRule rule,
-              typename Node<T>::Backward backward, const Attributes& attributes = {}) {
+Var<T> record_deferred(const char* op, Deferred<T> y, const std::vector<Var<T>>& operands, ChannelRule rule,
+                       typename Node<T>::Backward backward, const Attributes& attributes = {}) {
     bool wanted = false;
     for (const Var<T>& operand : operands) wanted = wanted || operand.needs_grad();
-    if (!wanted || !detail::grad_enabled()) return Var<T>(std::move(y));
-    auto node = std::make_shared<Node<T>>(y.shape(), true);
+    wanted = wanted && detail::grad_enabled();
+    auto node = std::make_shared<Node<T>>(y.shape(), wanted);
+    if (!wanted) return Var<T>(std::move(y), std::move(node));
     node->op = op;
     node->rule = std::move(rule);
     node->attributes = attributes;
@@ -156,6 +156,18 @@ Var<T> record(const char* op, Tensor<T> y, const std::vector<Var<T>>& operands, 
     return Var<T>(std::move(y), std::move(node));
 }
 
+/// Makes the result of an op: `y` with its place in the graph.
+///
+/// `backward(dy, input)` adds to `input[i]` the gradient of operand i. It captures, by value, what it reads and no
+/// more: what it does not capture is free to go. `attributes` are the numbers that, beside the operands, say what `y`
+/// is: what exporters need. Nothing is recorded under `NoGrad` or when no operand needs a gradient.
+template <class T>
+Var<T> record(const char* op, Tensor<T> y, const std::vector<Var<T>>& operands, ChannelRule rule,
+              typename Node<T>::Backward backward, const Attributes& attributes = {}) {
+    return record_deferred<T>(op, std::move(y), operands, std::move(rule), std::move(backward), attributes);
+}
+
 ESPALIER_COMPILED_FUNCTION(record);
+ESPALIER_COMPILED_FUNCTION(record_deferred);
 
 } // namespace espalier::inline ESPALIER_BACKEND

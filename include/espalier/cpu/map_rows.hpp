@@ -1,6 +1,8 @@
 #pragma once
 
-#include <espalier/tensor/view.hpp>
+#include <espalier/core/compiled.hpp>
+#include <espalier/core/parallel.hpp>
+#include <espalier/tensor/tensor.hpp>
 
 #include <algorithm>
 #include <functional>
@@ -47,6 +49,14 @@ void read_window(const MapRows<T>& x, Index begin, Index end, Index top, Index h
                     std::fill(to + v * pitch + x.channels, to + (v + 1) * pitch, T(0));
             std::fill(to + (left + x.width) * pitch, to + width * pitch, T(0));
         }
+}
+
+/// Writes a whole map to y [N,H,W,C], which is dense.
+template <class T> void write_map(Cpu, const MapRows<T>& rows, View<T, 4> y) {
+    parallel_for(rows.batch * rows.height, [&](Index line) {
+        const Index n = line / rows.height, h = line % rows.height;
+        rows.read(n, h, y.at(n, h), rows.channels);
+    });
 }
 
 } // namespace kernels

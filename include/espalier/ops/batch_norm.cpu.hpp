@@ -125,27 +125,31 @@ void batch_norm_fold(Cpu, View<const double, 2> statistics, View<const T, 1> gam
     }
 }
 
-/// Calls `body(S, e, i)` for every element e of [M,C], i being its place in a row.
-template <class T, class Body> void batch_norm_each(Index pixels, Index channels, const Body& body) {
-    const Index row = batch_norm_row(channels);
-    parallel_ranges(pixels, batch_norm_grain(channels), [&](Index begin, Index end) {
-        for (Index e = begin * channels; e < end * channels; e += row)
-            for_lanes<T>(std::min(row, end * channels - e), [=]<class S>(S, Index i) { body(S{}, e + i, i); });
-    });
+/// Calls `body(S, x, to, i)` for the elements of `pixels` pixels: x is an element's place in the map, i its place in a
+/// row and `to` its place in memory that has `pitch` elements from pixel to pixel.
+template <class T, class Body> void batch_norm_each(Index pixels, Index channels, Index pitch, const Body& body) {
+    if (pitch == channels) {
+        const Index row = batch_norm_row(channels), end = pixels * channels;
+        for (Index e = 0; e < end; e += row)
+            for_lanes<T>(std::min(row, end - e), [=]<class S>(S, Index i) { body(S{}, e + i, e + i, i); });
+    } else {
+        for (Index m = 0; m < pixels; ++m)
+            for_lanes<T>(channels, [=]<class S>(S, Index i) { body(S{}, m * channels + i, m * pitch + i, i); });
+    }
 }
 
-/// y = a * x + b, or max(0, a * x + b)
+/// y = a * x + b, or max(0, a * x + b), of `pixels` pixels from x on; y has `pitch` elements from pixel to pixel.
 template <class T>
-void batch_norm_apply(Cpu, View<const T, 2> x, View<const T, 2> fold, Activation activation, View<T, 2> y) {
-    const T *const from = x.data(), *const a = fold.at(0), *const b = fold.at(1);
-    T* const to = y.data();
+void batch_norm_apply(const T* x, View<const T, 2> fold, Activation activation, Index pixels, Index channels, T* y,
+                      Index pitch) {
+    const T *const a = fold.at(0), *const b = fold.at(1);
     const auto apply = [&](auto rectify) {
-        batch_norm_each<T>(x.size(0), x.size(1), [=]<class S>(S, Index e, Index i) {
-            const auto v = S::load(from + e) * S::load(a + i) + S::load(b + i);
+        batch_norm_each<T>(pixels, channels, pitch, [=]<class S>(S, Index e, Index to, Index i) {
+            const auto v = S::load(x + e) * S::load(a + i) + S::load(b + i);
             if constexpr (rectify)
-                S::store(to + e, S::zero() > v ? S::zero() : v); // NaN stays NaN
+                S::store(y + to, S::zero() > v ? S::zero() : v); // NaN stays NaN
             else
-                S::store(to + e, v);
+                S::store(y + to, v);
         });
     };
     activation == Activation::relu ? apply(std::true_type{}) : apply(std::false_type{});
@@ -201,19 +205,17 @@ void batch_norm_slope(Cpu, View<const double, 2> sums, View<const double, 2> sta
     }
 }
 
-/// dx = a * g + p * (x - mean) + q
+/// dx = a * g + p * (x - mean) + q of `pixels` pixels from x and dy on; dx has `pitch` elements from pixel to pixel.
 template <class T>
-void batch_norm_dx(Cpu, View<const T, 2> x, View<const T, 2> dy, View<const T, 2> fold, View<const T, 2> slope,
-                   Activation activation, View<T, 2> dx) {
-    const T *const from = x.data(), *const grad = dy.data();
+void batch_norm_dx(const T* x, const T* dy, View<const T, 2> fold, View<const T, 2> slope, Activation activation,
+                   Index pixels, Index channels, T* dx, Index pitch) {
     const T *const a = fold.at(0), *const b = fold.at(1), *const mean = fold.at(2);
     const T *const p = slope.at(0), *const q = slope.at(1);
-    T* const to = dx.data();
     const auto apply = [&](auto rectify) {
-        batch_norm_each<T>(x.size(0), x.size(1), [=]<class S>(S, Index e, Index i) {
-            const auto g = batch_norm_passed<rectify>(S{}, from + e, grad + e, a + i, b + i);
-            const auto line = S::load(p + i) * (S::load(from + e) - S::load(mean + i)) + S::load(q + i);
-            S::store(to + e, S::load(a + i) * g + line);
+        batch_norm_each<T>(pixels, channels, pitch, [=]<class S>(S, Index e, Index to, Index i) {
+            const auto g = batch_norm_passed<rectify>(S{}, x + e, dy + e, a + i, b + i);
+            const auto line = S::load(p + i) * (S::load(x + e) - S::load(mean + i)) + S::load(q + i);
+            S::store(dx + to, S::load(a + i) * g + line);
         });
     };
     activation == Activation::relu ? apply(std::true_type{}) : apply(std::false_type{});

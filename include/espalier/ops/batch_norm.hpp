@@ -15,6 +15,29 @@ struct BatchNormOptions {
     Activation activation = Activation::none; ///< applied to y, in the same pass
 };
 
+namespace detail {
+
+/// What `make(first, count, to, pitch)` makes of `count` pixels of x from the first on: of a map when it is read, of
+/// other shapes at once.
+template <class T, class Make> Deferred<T> batch_norm_map(const Tensor<T>& x, const Make& make) {
+    if (x.rank() == 4) {
+        const auto read = [make, height = x.size(1), width = x.size(2)](Index n, Index h, T* to, Index pitch) {
+            make((n * height + h) * width, width, to, pitch);
+        };
+        return {kernels::MapRows<T>{x.size(0), x.size(1), x.size(2), x.size(3), read}, x.device()};
+    }
+    Tensor<T> y = empty_like(x);
+    const Index channels = x.size(-1);
+    dispatch(x.device(), [&](Cpu) {
+        parallel_ranges(x.size(0), kernels::batch_norm_grain(channels), [&](Index begin, Index end) {
+            make(begin, end - begin, y.mutable_data() + begin * channels, channels);
+        });
+    });
+    return y;
+}
+
+} // namespace detail
+
 /// y = gamma * (x - mean) / sqrt(variance + epsilon) + beta for each channel, then the activation, if any.
 ///
 /// x [N,H,W,C] or [N,C]; gamma, beta, running_mean, running_var [C]. Returns y, shaped as x.
@@ -47,7 +70,6 @@ Var<T> batch_norm(const Var<T>& x, const Var<T>& gamma, const Var<T>& beta, Var<
     const Index row = kernels::batch_norm_row(channels), blocks = kernels::batch_norm_blocks(count, channels);
     Tensor<double> statistics({2, channels}, x.device());
     Tensor<T> fold({3, row}, x.device());
-    Tensor<T> y = empty_like(x.value());
     dispatch(x.device(), [&](auto on) {
         if (training) {
             Tensor<T> pivot({row}, x.device());
@@ -63,8 +85,12 @@ Var<T> batch_norm(const Var<T>& x, const Var<T>& gamma, const Var<T>& beta, Var<
         }
         kernels::batch_norm_fold(on, view<2>(statistics), view<1>(gamma.value()), view<1>(beta.value()),
                                  options.epsilon, mutable_view<2>(fold));
-        kernels::batch_norm_apply(on, pixels(x.value()), view<2>(fold), options.activation, mutable_pixels(y));
     });
+    auto y = detail::batch_norm_map<T>(
+        x.value(), [x = x.value(), fold, options, channels](Index first, Index some, T* to, Index pitch) {
+            kernels::batch_norm_apply(x.data() + first * channels, view<2>(fold), options.activation, some, channels,
+                                      to, pitch);
+        });
 
     const auto backward = [x = x.value(), statistics, fold, options, channels, count,
                            training](const Tensor<T>& dy, const Inputs<T>& input) {
@@ -76,13 +102,15 @@ Var<T> batch_norm(const Var<T>& x, const Var<T>& gamma, const Var<T>& beta, Var<
                                            mutable_view<3>(partial), mutable_view<2>(sums));
             }
             if (input[0].needs_grad()) {
-                Tensor<T> slope = Tensor<T>::zeros({2, fold.size(1)}, x.device()), dx = empty_like(x);
+                Tensor<T> slope = Tensor<T>::zeros({2, fold.size(1)}, x.device());
                 if (training)
                     kernels::batch_norm_slope(on, view<2>(sums), view<2>(statistics), view<2>(fold), count,
                                               options.epsilon, mutable_view<2>(slope));
-                kernels::batch_norm_dx(on, pixels(x), pixels(dy), view<2>(fold), view<2>(slope), options.activation,
-                                       mutable_pixels(dx));
-                input[0].add_grad(std::move(dx));
+                input[0].add_grad(detail::batch_norm_map<T>(
+                    x, [x, dy, fold, slope, options, channels](Index first, Index some, T* to, Index pitch) {
+                        kernels::batch_norm_dx(x.data() + first * channels, dy.data() + first * channels, view<2>(fold),
+                                               view<2>(slope), options.activation, some, channels, to, pitch);
+                    }));
             }
             if (input[1].needs_grad() || input[2].needs_grad()) {
                 Tensor<T> dgamma({channels}, x.device()), dbeta({channels}, x.device());
@@ -93,14 +121,15 @@ Var<T> batch_norm(const Var<T>& x, const Var<T>& gamma, const Var<T>& beta, Var<
             }
         });
     };
-    return record("batch_norm", std::move(y), {x, gamma, beta, running_mean, running_var},
-                  ChannelRule::declared()
-                      .pass(0)
-                      .ride(1, 0, ChannelRole::scales)
-                      .ride(2, 0, ChannelRole::shifts)
-                      .ride(3, 0, ChannelRole::mean)
-                      .ride(4, 0, ChannelRole::variance),
-                  backward, {{"mode", options.mode}, {"epsilon", options.epsilon}, {"activation", options.activation}});
+    return record_deferred<T>(
+        "batch_norm", std::move(y), {x, gamma, beta, running_mean, running_var},
+        ChannelRule::declared()
+            .pass(0)
+            .ride(1, 0, ChannelRole::scales)
+            .ride(2, 0, ChannelRole::shifts)
+            .ride(3, 0, ChannelRole::mean)
+            .ride(4, 0, ChannelRole::variance),
+        backward, {{"mode", options.mode}, {"epsilon", options.epsilon}, {"activation", options.activation}});
 }
 
 ESPALIER_COMPILED_FUNCTION(batch_norm);

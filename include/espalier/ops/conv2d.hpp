@@ -56,10 +56,9 @@ template <class T> View<T, 4> group(View<T, 4> a, int axis, Index g, Index group
         a.at(first[0], first[1], first[2], first[3]), extents, {a.stride(0), a.stride(1), a.stride(2), a.stride(3)}};
 }
 
-/// Whether one group goes Winograd's way: where it is faster, and sums may be regrouped that far.
-template <class T>
-bool takes_winograd(const View<const T, 4>& x, const View<const T, 4>& w, const Conv2dOptions& o, const Shape& y) {
-    return current_path() == Path::fast && kernels::winograd_pays(x, w, o, y);
+/// Whether a convolution, and its gradients, go Winograd's way: where it is faster, and sums may be regrouped that far.
+template <class T> bool takes_winograd(const Shape& x, const Shape& w, const Conv2dOptions& o) {
+    return current_path() == Path::fast && kernels::winograd_pays<T>(x, w, o);
 }
 
 template <class T> Tensor<T> depthwise_taps(const Tensor<T>& w) {
@@ -69,9 +68,20 @@ template <class T> Tensor<T> depthwise_taps(const Tensor<T>& w) {
 }
 
 template <class T>
-Tensor<T> conv2d_forward(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b, const Conv2dOptions& o) {
-    Tensor<T> y({x.size(0), o.output(x.size(1), w.size(1)), o.output(x.size(2), w.size(2)), w.size(0)}, x.device());
-    dispatch(x.device(), [&](auto on) {
+Tensor<T> conv2d_forward(const Deferred<T>& input, const Tensor<T>& w, const Tensor<T>& b, const Conv2dOptions& o) {
+    const Shape shape = input.shape();
+    Tensor<T> y({shape[0], o.output(shape[1], w.size(1)), o.output(shape[2], w.size(2)), w.size(0)}, input.device());
+    dispatch(y.device(), [&](auto on) {
+        if (takes_winograd<T>(shape, w.shape(), o)) {
+            const View<const T, 4> taps(w.data(), {3, 3, w.size(3), w.size(0)},
+                                        {3 * w.size(3), w.size(3), 1, 9 * w.size(3)});
+            const auto rows = input.rows();
+            const auto plan = kernels::winograd_plan(on, rows, o.padding, mutable_view<4>(y));
+            Tensor<T> scratch({plan.scratch()}, y.device());
+            kernels::conv2d_winograd(on, plan, rows, taps, view<1>(b), mutable_flat(scratch), mutable_view<4>(y));
+            return;
+        }
+        const Tensor<T>& x = input.value();
         if (is_depthwise(x.shape(), w.shape(), o)) {
             const Tensor<T> taps = depthwise_taps(w);
             kernels::conv2d_depthwise(on, view<4>(x), view<3>(taps), view<1>(b), o, mutable_view<4>(y));
@@ -85,13 +95,6 @@ Tensor<T> conv2d_forward(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>
             if (current_path() == Path::fixed_order) {
                 Tensor<T> scratch({kernels::conv2d_fixed_order_scratch(on, wg)}, x.device());
                 kernels::conv2d_fixed_order(on, xg, wg, bg, o, mutable_flat(scratch), yg);
-            } else if (takes_winograd(xg, wg, o, y.shape())) {
-                const View<const T, 4> taps(wg.data(), {3, 3, wg.size(3), wg.size(0)},
-                                            {wg.stride(1), wg.stride(2), wg.stride(3), wg.stride(0)});
-                const auto rows = kernels::map_rows(xg);
-                const auto plan = kernels::winograd_plan(on, rows, o.padding, yg);
-                Tensor<T> scratch({plan.scratch()}, x.device());
-                kernels::conv2d_winograd(on, plan, rows, taps, bg, mutable_flat(scratch), yg);
             } else {
                 const auto plan = kernels::conv2d_plan(on, xg, wg, o, yg);
                 Tensor<T> scratch({plan.scratch()}, x.device());
@@ -103,9 +106,21 @@ Tensor<T> conv2d_forward(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>
 }
 
 template <class T>
-Tensor<T> conv2d_data_gradient(const Tensor<T>& dy, const Tensor<T>& w, const Shape& x, const Conv2dOptions& o) {
-    Tensor<T> dx(x, dy.device());
-    dispatch(dy.device(), [&](auto on) {
+Tensor<T> conv2d_data_gradient(const Deferred<T>& gradient, const Tensor<T>& w, const Shape& x,
+                               const Conv2dOptions& o) {
+    Tensor<T> dx(x, gradient.device());
+    dispatch(dx.device(), [&](auto on) {
+        if (takes_winograd<T>(x, w.shape(), o)) {
+            const View<const T, 4> turned(w.data() + 8 * w.size(3), {3, 3, w.size(0), w.size(3)},
+                                          {-3 * w.size(3), -w.size(3), 9 * w.size(3), 1});
+            const auto rows = gradient.rows();
+            const auto plan = kernels::winograd_plan(on, rows, 2 - o.padding, mutable_view<4>(dx));
+            Tensor<T> scratch({plan.scratch()}, dx.device());
+            kernels::conv2d_winograd(on, plan, rows, turned, View<const T, 1>(nullptr, {0}), mutable_flat(scratch),
+                                     mutable_view<4>(dx));
+            return;
+        }
+        const Tensor<T>& dy = gradient.value();
         if (is_depthwise(x, w.shape(), o)) {
             const Tensor<T> taps = depthwise_taps(w);
             kernels::conv2d_depthwise_data_gradient(on, view<4>(dy), view<3>(taps), o, mutable_view<4>(dx));
@@ -114,16 +129,6 @@ Tensor<T> conv2d_data_gradient(const Tensor<T>& dy, const Tensor<T>& w, const Sh
         for (Index g = 0; g < o.groups; ++g) {
             const auto dyg = group(view<4>(dy), 3, g, o.groups), wg = group(view<4>(w), 0, g, o.groups);
             const auto dxg = group(mutable_view<4>(dx), 3, g, o.groups);
-            if (takes_winograd(View<const T, 4>(dxg), wg, o, dy.shape())) {
-                const View<const T, 4> turned(wg.at(0, 2, 2), {3, 3, wg.size(0), wg.size(3)},
-                                              {-wg.stride(1), -wg.stride(2), wg.stride(0), wg.stride(3)});
-                const auto rows = kernels::map_rows(dyg);
-                const auto plan = kernels::winograd_plan(on, rows, 2 - o.padding, dxg);
-                Tensor<T> scratch({plan.scratch()}, dy.device());
-                kernels::conv2d_winograd(on, plan, rows, turned, View<const T, 1>(nullptr, {0}), mutable_flat(scratch),
-                                         dxg);
-                continue;
-            }
             const auto plan = kernels::conv2d_data_gradient_plan(on, dyg, wg, o, dxg);
             Tensor<T> scratch({plan.scratch()}, dy.device());
             kernels::conv2d_data_gradient(on, plan, dyg, wg, o, mutable_flat(scratch), dxg);
@@ -133,9 +138,18 @@ Tensor<T> conv2d_data_gradient(const Tensor<T>& dy, const Tensor<T>& w, const Sh
 }
 
 template <class T>
-Tensor<T> conv2d_weight_gradient(const Tensor<T>& x, const Tensor<T>& dy, const Shape& w, const Conv2dOptions& o) {
-    Tensor<T> dw(w, dy.device());
-    dispatch(dy.device(), [&](auto on) {
+Tensor<T> conv2d_weight_gradient(const Deferred<T>& input, const Deferred<T>& gradient, const Shape& w,
+                                 const Conv2dOptions& o) {
+    Tensor<T> dw(w, gradient.device());
+    dispatch(dw.device(), [&](auto on) {
+        if (takes_winograd<T>(input.shape(), w, o)) {
+            const auto x = input.rows(), dy = gradient.rows();
+            const auto plan = kernels::winograd_weight_plan(on, x, dy, o.padding);
+            Tensor<T> scratch({plan.scratch()}, dw.device());
+            kernels::conv2d_winograd_weight_gradient(on, plan, x, dy, mutable_flat(scratch), mutable_view<4>(dw));
+            return;
+        }
+        const Tensor<T>&x = input.value(), &dy = gradient.value();
         if (is_depthwise(x.shape(), w, o)) {
             Tensor<T> scratch({kernels::conv2d_depthwise_weight_gradient_scratch(view<4>(x), mutable_view<4>(dw))},
                               dy.device());
@@ -146,13 +160,6 @@ Tensor<T> conv2d_weight_gradient(const Tensor<T>& x, const Tensor<T>& dy, const 
         for (Index g = 0; g < o.groups; ++g) {
             const auto xg = group(view<4>(x), 3, g, o.groups), dyg = group(view<4>(dy), 3, g, o.groups);
             const auto dwg = group(mutable_view<4>(dw), 0, g, o.groups);
-            if (takes_winograd(xg, View<const T, 4>(dwg), o, dy.shape())) {
-                const auto x_rows = kernels::map_rows(xg), dy_rows = kernels::map_rows(dyg);
-                const auto plan = kernels::winograd_weight_plan(on, x_rows, dy_rows, o.padding);
-                Tensor<T> scratch({plan.scratch()}, dy.device());
-                kernels::conv2d_winograd_weight_gradient(on, plan, x_rows, dy_rows, mutable_flat(scratch), dwg);
-                continue;
-            }
             const auto plan = kernels::conv2d_weight_gradient_plan(on, xg, dyg, o, dwg);
             Tensor<T> scratch({plan.scratch()}, dy.device());
             kernels::conv2d_weight_gradient(on, plan, xg, dyg, o, mutable_flat(scratch), dwg);
@@ -177,18 +184,18 @@ Tensor<T> conv2d_weight_gradient(const Tensor<T>& x, const Tensor<T>& dy, const 
 template <class T> Var<T> conv2d(const Var<T>& x, const Var<T>& w, const Var<T>& b, const Conv2dOptions& options) {
     const bool biased = b.defined();
     detail::check_conv2d(x.shape(), w.shape(), biased ? &b.shape() : nullptr, options);
-    Tensor<T> y = detail::conv2d_forward(x.value(), w.value(), biased ? b.value() : Tensor<T>({0}), options);
+    Tensor<T> y = detail::conv2d_forward(x.deferred(), w.value(), biased ? b.value() : Tensor<T>({0}), options);
     std::vector<Var<T>> operands{x, w};
     if (biased) operands.push_back(b);
     ChannelRule rule = detail::conv2d_rule(x.shape(), w.shape(), y.shape(), options, biased);
     return record<T>("conv2d", std::move(y), operands, std::move(rule),
-                     [xv = w.needs_grad() ? x.value() : Tensor<T>(), wv = x.needs_grad() ? w.value() : Tensor<T>(),
-                      options, biased](const Tensor<T>& dy, const Inputs<T>& input) {
+                     [xv = w.needs_grad() ? x.deferred() : Deferred<T>(), wv = x.needs_grad() ? w.value() : Tensor<T>(),
+                      options, biased](const Deferred<T>& dy, const Inputs<T>& input) {
                          if (input[0].needs_grad())
                              input[0].add_grad(detail::conv2d_data_gradient(dy, wv, input[0].shape, options));
                          if (input[1].needs_grad())
                              input[1].add_grad(detail::conv2d_weight_gradient(xv, dy, input[1].shape, options));
-                         if (biased && input[2].needs_grad()) input[2].add_grad(detail::column_sums(dy));
+                         if (biased && input[2].needs_grad()) input[2].add_grad(detail::column_sums(dy.value()));
                      },
                      {{"stride", options.stride},
                       {"padding", options.padding},

@@ -79,20 +79,20 @@ inline WinogradTiles winograd_tiles(Index batch, Index p, Index q, Index wanted)
     return tiles;
 }
 
-/// Whether Winograd's way is the faster one for a convolution of x [N,H,W,C] with w [K,R,S,C] into y [N,P,Q,K], or for
-/// either of its gradients: its products and its transforms against the products of the taps that lie inside.
-template <class T>
-bool winograd_pays(const View<const T, 4>& x, const View<const T, 4>& w, const Conv2dOptions& o, const Shape& y) {
-    if (w.size(1) != 3 || w.size(2) != 3 || o.stride != 1 || o.dilation != 1) return false;
+/// Whether Winograd's way is the faster one for a convolution of x [N,H,W,C] with w [K,R,S,C], or for either of its
+/// gradients: its products and its transforms against the products of the taps that lie inside.
+template <class T> bool winograd_pays(const Shape& x, const Shape& w, const Conv2dOptions& o) {
+    if (w[1] != 3 || w[2] != 3 || o.stride != 1 || o.dilation != 1 || o.groups != 1 || o.padding > 2) return false;
+    const Index p = o.output(x[1], 3), q = o.output(x[2], 3);
     const auto taps_inside = [&](Index outputs, Index extent) {
         Index pairs = 0;
-        for (Index p = 0; p < outputs; ++p)
-            for (Index r = 0; r < 3; ++r) pairs += p + r >= o.padding && p + r < extent + o.padding;
+        for (Index i = 0; i < outputs; ++i)
+            for (Index r = 0; r < 3; ++r) pairs += i + r >= o.padding && i + r < extent + o.padding;
         return pairs;
     };
-    const double tiles = static_cast<double>(x.size(0) * ((y[1] + 3) / 4) * ((y[2] + 3) / 4));
-    const double channels = static_cast<double>(x.size(3)), filters = static_cast<double>(w.size(0));
-    const double taps = static_cast<double>(x.size(0) * taps_inside(y[1], x.size(1)) * taps_inside(y[2], x.size(2)));
+    const double tiles = static_cast<double>(x[0] * ((p + 3) / 4) * ((q + 3) / 4));
+    const double channels = static_cast<double>(x[3]), filters = static_cast<double>(w[0]);
+    const double taps = static_cast<double>(x[0] * taps_inside(p, x[1]) * taps_inside(q, x[2]));
     // In multiply-adds that take the same time, measured with AVX2: products are small and reach less of the peak, a
     // tile is transformed at 600 a channel, a filter at 800 a channel.
     const double products = 1.3 * 36 * tiles * channels * filters;
