@@ -36,8 +36,7 @@ template <class T> void propagate(const std::shared_ptr<Node<T>>& root, const Te
     for (auto it = order.rbegin(); it != order.rend(); ++it) {
         Node<T>& visited = **it;
         if (!visited.backward || !visited.grad().defined()) continue;
-        visited.backward(visited.grad(), Inputs<T>(visited.inputs));
-        visited.clear_grad(); // only leaves keep theirs
+        visited.backward(visited.take_grad(), Inputs<T>(visited.inputs)); // only leaves keep theirs
     }
 }
 

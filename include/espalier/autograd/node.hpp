@@ -34,8 +34,9 @@ private:
 /// A node does not hold the value: an activation lives as long as somebody uses it or a backward function captured it.
 template <class T> class Node {
 public:
-    /// Sends the gradient dy [shape of the value] to the inputs that need one.
-    using Backward = std::function<void(const Tensor<T>& dy, const Inputs<T>& input)>;
+    /// Sends the gradient dy [shape of the value] to the inputs that need one. dy is its own: where no other tensor
+    /// shares its memory, the function may write over it.
+    using Backward = std::function<void(Tensor<T> dy, const Inputs<T>& input)>;
 
     /// A leaf; `record` makes it the result of an op.
     Node(const Shape& shape_of_value, bool wants_grad) : shape(shape_of_value), wants_grad_(wants_grad) {}
@@ -53,16 +54,14 @@ public:
     const Tensor<T>& grad() const { return grad_; }
     /// Forgets the gradient, and its memory with it.
     void clear_grad() { grad_ = {}; }
+    /// Hands the gradient out, and forgets it.
+    Tensor<T> take_grad() { return std::exchange(grad_, {}); }
 
     /// Adds g to the gradient; a value used twice gets the sum. @throws ShapeError if g has not the value's shape
-    void add_grad(const Tensor<T>& g) {
-        if (!grad_.defined() && is_leaf() && wants_grad_)
-            add_grad(g.clone()); // g may be shared with other gradients
-        else
-            add(g, false);
-    }
-    /// As above; g's memory is taken over where that is possible.
-    void add_grad(Tensor<T>&& g) { add(g, true); }
+    ///
+    /// No copy is made: the first g becomes the gradient, and others are added to it in place unless another tensor
+    /// shares its memory. Only a leaf, whose gradient users see, does not take over memory that is shared.
+    void add_grad(Tensor<T> g);
 
     const char* op = "leaf";                   ///< name of the op that made it
     Shape shape;                               ///< of the value
@@ -73,10 +72,7 @@ public:
     std::shared_ptr<JoinState<T>> join;        ///< the indexed join that recorded this node, if it was one
 
 private:
-    void add(const Tensor<T>& g, bool ours);
-
     Tensor<T> grad_;
-    bool grad_is_ours_ = false; // nobody else holds this memory, so it may be added to in place
     bool wants_grad_;
 };
 
@@ -92,19 +88,17 @@ template <class T> Node<T>::~Node() {
     }
 }
 
-template <class T> void Node<T>::add(const Tensor<T>& g, bool ours) {
+template <class T> void Node<T>::add_grad(Tensor<T> g) {
     if (!wants_grad_) return;
     expect(g.shape() == shape, op, ": expected a gradient ", shape, ", got ", g.shape());
     if (!grad_.defined()) {
-        grad_ = g;
-        grad_is_ours_ = ours;
-    } else if (grad_is_ours_) {
+        grad_ = is_leaf() && g.is_shared() ? g.clone() : std::move(g);
+    } else if (!grad_.is_shared()) {
         dispatch(g.device(), [&](auto on) { kernels::accumulate(on, flat(g), mutable_flat(grad_)); });
     } else {
         Tensor<T> sum = empty_like(g);
         dispatch(g.device(), [&](auto on) { kernels::sum_of(on, flat(grad_), flat(g), mutable_flat(sum)); });
-        grad_ = sum;
-        grad_is_ours_ = true;
+        grad_ = std::move(sum);
     }
 }
 
