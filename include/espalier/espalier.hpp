@@ -35,6 +35,7 @@
 #include <espalier/autograd/attributes.hpp>
 #include <espalier/autograd/backward.hpp>
 #include <espalier/autograd/channels.hpp>
+#include <espalier/autograd/deferred.hpp>
 #include <espalier/autograd/gradient_check.hpp>
 #include <espalier/autograd/node.hpp>
 #include <espalier/autograd/var.hpp>

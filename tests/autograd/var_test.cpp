@@ -43,6 +43,31 @@ TEST_CASE("backward: leaves never share the memory of a gradient") {
     CHECK_FALSE(a.grad().shares_memory(b.grad()));
 }
 
+TEST_CASE("add_grad: memory is taken over and added to where nobody else has it, and left alone where somebody has") {
+    const auto leaf = parameter(Tensor<float>::ones({2}));
+    const auto result = scale(leaf, 1);
+    for (const auto& node : {leaf.node(), result.node()}) {
+        auto given = Tensor<float>::ones({2});
+        const float* const memory = given.data();
+        node->add_grad(std::move(given));
+        CHECK(node->grad().data() == memory);
+        node->add_grad(Tensor<float>::ones({2}));
+        CHECK(node->grad().data() == memory);
+
+        const Tensor<float> held = node->grad();
+        node->add_grad(Tensor<float>::ones({2}));
+        CHECK(held.to_vector() == std::vector<float>{2, 2});
+        CHECK(node->take_grad().to_vector() == std::vector<float>{3, 3});
+        CHECK_FALSE(node->grad().defined());
+
+        node->add_grad(held); // still shared: a leaf copies it, the result of an op does not
+        CHECK(node->grad().shares_memory(held) == !node->is_leaf());
+        node->add_grad(held);
+        CHECK(held.to_vector() == std::vector<float>{2, 2});
+        CHECK(node->take_grad().to_vector() == std::vector<float>{4, 4});
+    }
+}
+
 TEST_CASE("NoGrad: nothing is recorded, and the scope ends") {
     const auto x = parameter(Tensor<float>::ones({1}));
     {

@@ -22,4 +22,12 @@ TEST_CASE_TEMPLATE("simd: whole vectors, first lanes, broadcast", T, float, doub
     }
     S::store(out, S::broadcast(T(-0.0)));
     CHECK(std::signbit(out[0]));
+    alignas(64) T streamed[64];
+    for (const int offset : {0, 1, 3, 8}) { // of these, 0 is aligned for every vector, 1 and 3 for none
+        std::fill_n(streamed, 64, T(-1));
+        S::stream(streamed + offset, S::load(in));
+        end_of_streams();
+        for (int i = 0; i < 64; ++i)
+            CHECK(streamed[i] == (i >= offset && i < offset + S::lanes ? in[i - offset] : T(-1)));
+    }
 }

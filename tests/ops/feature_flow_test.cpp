@@ -178,6 +178,28 @@ TEST_CASE_TEMPLATE("feature_flow: l1 seeds are signs", T, float, double) {
     CHECK(scaled[1].to_vector() == std::vector<T>{0, -6, 6});
 }
 
+TEST_CASE_TEMPLATE("feature_flow: another backward makes the gradients again, with the same bits", T, float, double) {
+    for (const FeatureFlowOptions& options : all_options()) {
+        Stages<T> stages = {stage_of<T>({3, 9, 9, 7}, 4), stage_of<T>({2, 5}, 3, "second")};
+        const Var<T> y = feature_flow(stages, options);
+        std::vector<Tensor<T>> before;
+        for (const T dy : {T(1), T(1), T(0.5)}) {
+            for (auto& stage : stages)
+                for (auto& map : stage) map.clear_grad();
+            y.backward(Tensor<T>::scalar(dy));
+            std::vector<Tensor<T>> now;
+            for (auto& stage : stages)
+                for (auto& map : stage) now.push_back(map.grad());
+            for (std::size_t i = 0; i < before.size(); ++i) {
+                Tensor<T> expected = before[i].clone();
+                for (Index e = 0; e < expected.size(); ++e) expected.mutable_data()[e] *= dy;
+                CHECK(same_bits(now[i], expected));
+            }
+            if (before.empty()) before = now;
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("feature_flow: same bits for any number of threads", T, float, double) {
     for (const FeatureFlowOptions& options : all_options())
         check_repeatable([&] {

@@ -45,8 +45,9 @@ const Activation activations[] = {Activation::none, Activation::relu};
 
 TEST_CASE_TEMPLATE("join: dense values, gradients and repeatability", T, float, double) {
     for (const Activation activation : activations)
-        for (const Shape& shape : {Shape{2, 3, 2, 5}, Shape{4, 3}, Shape{1, 1, 1, 1}, Shape{2, 3, 3, 0},
-                                   Shape{0, 2, 2, 3}, Shape{3, 20, 20, 4}}) {
+        for (const Shape& shape :
+             {Shape{2, 3, 2, 5}, Shape{4, 3}, Shape{1, 1, 1, 1}, Shape{2, 3, 3, 0}, Shape{0, 2, 2, 3},
+              Shape{2, 40, 43, 7}}) { // the last: several ranges and a remainder
             const Tensor<T> s = random_tensor<T>(shape, "s"), b = random_tensor<T>(shape, "b");
             check_close(join(Var<T>(s), Var<T>(b), dense<T>(), activation).value(),
                         reference(s, b.template cast<double>(), activation), 1);
@@ -147,6 +148,25 @@ TEST_CASE("join: the rule's link can be broken by surgery, and names the kept ch
             }
         CHECK(joined == 1);
     }
+}
+
+TEST_CASE_TEMPLATE("join: backward writes over a gradient that is its own, and over no other", T, float, double) {
+    const Shape shape{2, 3, 3, 5};
+    const auto stream = parameter(random_tensor<T>(shape, "s")), branch = parameter(random_tensor<T>(shape, "b"));
+    const auto dy = random_tensor<T>(shape, "dy"), before = dy.clone();
+    const auto y = join(stream, branch, dense<T>(), Activation::relu);
+    y.backward(dy);
+    CHECK(same_bits(dy, before)); // the caller's
+    CHECK_FALSE(stream.grad().shares_memory(branch.grad()));
+    const auto expected = stream.grad().clone();
+    Var<T>(stream).clear_grad();
+    Var<T>(branch).clear_grad();
+    Tensor<T> own = dy.clone();
+    const T* const memory = own.data();
+    y.node()->backward(std::move(own), Inputs<T>(y.node()->inputs));
+    CHECK(branch.grad().data() == memory);
+    CHECK(same_bits(branch.grad(), expected));
+    CHECK(same_bits(stream.grad(), expected));
 }
 
 TEST_CASE_TEMPLATE("join: what does not fit is an error", T, float, double) {

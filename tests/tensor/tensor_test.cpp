@@ -12,8 +12,20 @@ TEST_CASE_TEMPLATE("tensor: a copy is a handle, a clone is not", T, float, doubl
     CHECK(handle.at(1, 2) == 9);
     CHECK(copy.at(1, 2) == 6);
     CHECK(handle.shares_memory(a));
+    CHECK(a.is_shared());
+    handle = {};
+    CHECK_FALSE(a.is_shared());
+    handle = a.rows(0, 1); // a view counts
+    CHECK(a.is_shared());
+    CHECK_FALSE(copy.is_shared());
+    CHECK_FALSE(Tensor<T>().is_shared());
     CHECK_FALSE(copy.shares_memory(a));
     CHECK_FALSE(Tensor<T>().defined());
+}
+
+TEST_CASE("tensor: a clone of more elements than one thread copies") {
+    const auto a = random_tensor<float>({3, 16384 + 5});
+    CHECK(same_bits(a.clone(), a));
 }
 
 TEST_CASE("tensor: reshape and rows are views of the same memory") {

@@ -35,9 +35,8 @@ template <class T> void propagate(const std::shared_ptr<Node<T>>& root, const Te
     root->add_grad(dy);
     for (auto it = order.rbegin(); it != order.rend(); ++it) {
         Node<T>& visited = **it;
-        if (!visited.backward || !visited.deferred_grad().defined()) continue;
-        visited.backward(visited.deferred_grad(), Inputs<T>(visited.inputs));
-        visited.clear_grad(); // only leaves keep theirs
+        if (!visited.backward || !visited.has_grad()) continue;
+        visited.backward(visited.take_grad(), Inputs<T>(visited.inputs)); // only leaves keep theirs
     }
 }
 

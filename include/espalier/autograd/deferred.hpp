@@ -41,7 +41,13 @@ public:
         return value_;
     }
     /// As `value()`: whoever takes a tensor may be given this.
-    operator const Tensor<T>&() const { return value(); }
+    /// @{
+    operator const Tensor<T>&() const& { return value(); }
+    operator Tensor<T>() && {
+        value();
+        return std::exchange(value_, {});
+    }
+    /// @}
     /// Whether nobody has asked for all of it yet.
     bool pending() const { return source_ && !source_->made.defined(); }
     /// Its rows, made while they are read or out of memory, which the handle keeps. A defined map only.

@@ -36,8 +36,8 @@ private:
 template <class T> class Node {
 public:
     /// Sends the gradient dy [shape of the value] to the inputs that need one. A function that takes a tensor dy will
-    /// do.
-    using Backward = std::function<void(const Deferred<T>& dy, const Inputs<T>& input)>;
+    /// do. dy is its own: where no other tensor shares its memory, the function may write over it.
+    using Backward = std::function<void(Deferred<T> dy, const Inputs<T>& input)>;
 
     /// A leaf; `record` makes it the result of an op.
     Node(const Shape& shape_of_value, bool wants_grad) : shape(shape_of_value), wants_grad_(wants_grad) {}
@@ -53,28 +53,19 @@ public:
     bool is_leaf() const { return inputs.empty(); }
     /// What `add_grad` has added up; undefined before the first.
     const Tensor<T>& grad() const { return grad_.value(); }
-    /// As `grad`, which a map need not be made for.
-    const Deferred<T>& deferred_grad() const { return grad_; }
+    /// Whether there was one.
+    bool has_grad() const { return grad_.defined(); }
     /// Forgets the gradient, and its memory with it.
     void clear_grad() { grad_ = {}; }
+    /// Hands the gradient out, and forgets it.
+    Deferred<T> take_grad() { return std::exchange(grad_, {}); }
 
     /// Adds g to the gradient; a value used twice gets the sum. @throws ShapeError if g has not the value's shape
-    void add_grad(const Tensor<T>& g) {
-        if (!grad_.defined() && is_leaf() && wants_grad_)
-            add_grad(g.clone()); // g may be shared with other gradients
-        else
-            add(g, false);
-    }
-    /// As above; g's memory is taken over where that is possible.
-    void add_grad(Tensor<T>&& g) { add(g, true); }
-    /// As above, for a map that is made when it is read, or when another gradient is added.
-    void add_grad(const Deferred<T>& g) {
-        if (!wants_grad_) return;
-        if (grad_.defined() || is_leaf() || !g.pending()) return add_grad(g.value());
-        expect(g.shape() == shape, op, ": expected a gradient ", shape, ", got ", g.shape());
-        grad_ = g;
-        grad_is_ours_ = false;
-    }
+    ///
+    /// No copy is made: the first g becomes the gradient, which may be a map that is made when it is read, and others
+    /// are added to it in place unless another tensor shares its memory. Only a leaf, whose gradient users see, does
+    /// not take over memory that is shared.
+    void add_grad(Deferred<T> g);
 
     const char* op = "leaf";                   ///< name of the op that made it
     Shape shape;                               ///< of the value
@@ -85,10 +76,7 @@ public:
     std::shared_ptr<JoinState<T>> join;        ///< the indexed join that recorded this node, if it was one
 
 private:
-    void add(const Tensor<T>& g, bool ours);
-
     Deferred<T> grad_;
-    bool grad_is_ours_ = false; // nobody else holds this memory, so it may be added to in place
     bool wants_grad_;
 };
 
@@ -104,21 +92,24 @@ template <class T> Node<T>::~Node() {
     }
 }
 
-template <class T> void Node<T>::add(const Tensor<T>& g, bool ours) {
+template <class T> void Node<T>::add_grad(Deferred<T> g) {
     if (!wants_grad_) return;
     expect(g.shape() == shape, op, ": expected a gradient ", shape, ", got ", g.shape());
-    if (!grad_.defined()) {
-        grad_ = g;
-        grad_is_ours_ = ours;
-    } else if (grad_is_ours_) {
-        Tensor<T> sum = grad_.value();
-        dispatch(g.device(), [&](auto on) { kernels::accumulate(on, flat(g), mutable_flat(sum)); });
-    } else {
-        Tensor<T> sum = empty_like(g);
-        dispatch(g.device(), [&](auto on) { kernels::sum_of(on, flat(grad_.value()), flat(g), mutable_flat(sum)); });
-        grad_ = sum;
-        grad_is_ours_ = true;
+    if (!grad_.defined() && !is_leaf()) {
+        grad_ = std::move(g);
+        return;
     }
+    Tensor<T> added = std::move(g), sum = std::move(grad_);
+    if (!sum.defined()) {
+        sum = added.is_shared() ? added.clone() : std::move(added);
+    } else if (!sum.is_shared()) {
+        dispatch(sum.device(), [&](auto on) { kernels::accumulate(on, flat(added), mutable_flat(sum)); });
+    } else {
+        const Tensor<T> shared = sum;
+        sum = empty_like(shared);
+        dispatch(sum.device(), [&](auto on) { kernels::sum_of(on, flat(shared), flat(added), mutable_flat(sum)); });
+    }
+    grad_ = std::move(sum);
 }
 
 ESPALIER_COMPILED_CLASS(Node);

@@ -2,6 +2,7 @@
 
 #include <espalier/core/shape.hpp>
 
+#include <cstdint>
 #include <cstring>
 #include <type_traits>
 
@@ -27,6 +28,26 @@ template <class T> struct Simd {
     }
     /// Writes `lanes` elements; `to` needs no alignment.
     static void store(T* to, Vector v) { std::memcpy(to, &v, sizeof v); }
+    /// As `store`, but past the caches where the target can and `to` is aligned to a vector: memory that is written
+    /// whole and not read again soon need not be read first, and displaces nothing. `end_of_streams` comes after it.
+    static void stream(T* to, Vector v) {
+        if (reinterpret_cast<std::uintptr_t>(to) % sizeof v != 0) return store(to, v);
+#if defined(__clang__)
+        __builtin_nontemporal_store(v, reinterpret_cast<Vector*>(to));
+#elif defined(__SSE2__)
+        typedef long long Words __attribute__((vector_size(ESPALIER_VECTOR_BYTES)));
+        Words* const words = reinterpret_cast<Words*>(to);
+#if defined(__AVX512F__)
+        __builtin_ia32_movntdq512(words, reinterpret_cast<Words>(v));
+#elif defined(__AVX__)
+        __builtin_ia32_movntdq256(words, reinterpret_cast<Words>(v));
+#else
+        __builtin_ia32_movntdq(words, reinterpret_cast<Words>(v));
+#endif
+#else
+        store(to, v);
+#endif
+    }
     /// Reads the first `count` elements and no other memory, 0 <= count <= lanes; the other lanes are zero.
     static Vector load_first(const T* from, Index count) {
 #if defined(__AVX512F__)
@@ -74,5 +95,12 @@ private:
     }
 #endif
 };
+
+/// Makes what this thread has streamed visible before what it writes next, as ordinary stores are.
+inline void end_of_streams() {
+#if defined(__SSE2__)
+    __builtin_ia32_sfence();
+#endif
+}
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -16,6 +16,7 @@ template <class T> struct Lane {
     static T broadcast(T value) { return value; }
     static T load(const T* from) { return *from; }
     static void store(T* to, T value) { *to = value; }
+    static void stream(T* to, T value) { *to = value; }
     /// @}
 };
 

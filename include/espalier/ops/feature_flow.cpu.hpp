@@ -16,7 +16,11 @@ namespace kernels {
 
 // The maps of one stage, [N,E] with E elements a sample, are either features x, with steps d_l = x_{l+1} - x_l, or
 // branches F, with steps d_l = F_l. A bend is c_l = d_l - d_{l-1}. A seed is the gradient of the stage's value with
-// respect to one map; it is made where the value is, so that every map is read from memory once.
+// respect to one map. It is made where the value is, by a walk along all maps at a few positions at a time, so that
+// every map is read from memory once and every seed is written once.
+//
+// Let p_l be the gradient of the value with respect to d_l: w sign(d_l) or w d_l, plus the same of c_l, minus the same
+// of c_{l+1}. Then the seed of F_l is p_l, and that of x_l is p_{l-1} - p_l.
 
 /// One number for first differences, one for second differences: weights or sums.
 struct FlowPair {
@@ -31,24 +35,32 @@ template <class T> using FlowMaps = std::vector<View<const T, 2>>;
 /// The gradients of one stage's value, one a map and [N,E] each, or none.
 template <class T> using FlowSeeds = std::vector<View<T, 2>>; // none, or one a map
 
-/// Elements that a thread takes through the maps of a stage: long enough for the prefetcher (at 512 a third of the
-/// speed is lost), while the six rows in use, 48 KiB of floats, stay in the L2 cache.
-inline constexpr Index flow_chunk = 2048;
-
-/// Step l, and the bend before it, over elements [begin, begin + count): returns the sums of weight * |d| and of
-/// weight * |c| (with `absolute`) or of weight * d^2 and of weight * c^2, and adds weight * sign(d), or weight * d, and
-/// the same of c, with the signs that d and c have in each map, to the seeds.
+/// Elements that a thread takes through the maps of a stage at a time.
 ///
-/// The seed of the last map that the step touches is new, the earlier ones hold what earlier steps left there.
+/// Reading jumps from map to map after as many, which the processor does not foresee: each step fetches the row that
+/// comes next. What the walk carries, and the rows in use, fit a core's L1 cache.
+inline constexpr Index flow_chunk = 512;
+
+/// What a chunk carries from step to step.
+template <class T> struct FlowCarry {
+    alignas(64) T step[flow_chunk];    ///< d_{l-1}
+    alignas(64) T pull[flow_chunk];    ///< p_{l-1} without the bend that is still to come
+    alignas(64) T settled[flow_chunk]; ///< p_{l-2}
+};
+
+/// Rows of a chunk that one step reads and writes.
+template <class T> struct FlowRows {
+    const T *before, *after; ///< d = after - before, of branches d = after
+    const T* next;           ///< what is read after this step
+    T* seed;                 ///< of the map that this step is the last one to touch; null before there is one
+};
+
+/// One step l of a chunk: returns the sums of weight * |d| and of weight * |c| (with `absolute`) or of weight * d^2 and
+/// of weight * c^2, and finishes one seed.
 template <bool absolute, bool features, bool curved, bool seeded, class T>
-FlowPair flow_step(const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, std::size_t l, Index begin, Index count,
-                   FlowPair weight) {
-    const std::size_t last = features ? l + 1 : l;
-    const auto map = [&](bool there, std::size_t back) { return there ? maps[last - back].data() + begin : nullptr; };
-    const auto seed = [&](bool there, std::size_t back) { return there ? seeds[last - back].data() + begin : nullptr; };
-    const T *const x2 = map(true, 0), *const x1 = map(features || curved, 1), *const x0 = map(features && curved, 2);
-    T *const s2 = seed(seeded, 0), *const s1 = seed(seeded && (features || curved), 1),
-             *const s0 = seed(seeded && features && curved, 2);
+FlowPair flow_step(const FlowRows<T>& rows, FlowCarry<T>& carry, Index count, FlowPair weight) {
+    const T *const before = rows.before, *const after = rows.after, *const next = rows.next;
+    T *const seed = rows.seed, *const step = carry.step, *const last = carry.pull, *const settled = carry.settled;
     const T gradient = static_cast<T>(weight.gradient), curvature = static_cast<T>(weight.curvature);
 
     const auto pull = []<class V>(const V& v, const V& w) { // v * pull is what the norm adds up, times w
@@ -60,24 +72,24 @@ FlowPair flow_step(const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, std::size
     std::tuple<FlowTally<Simd<T>>, FlowTally<Lane<T>>> tallies;
     for_lanes<T>(count, [=, &tallies]<class S>(S, Index i) {
         auto& tally = std::get<FlowTally<S>>(tallies);
-        const auto d = features ? S::load(x2 + i) - S::load(x1 + i) : S::load(x2 + i);
-        auto along = pull(d, S::broadcast(gradient)); // toward d itself, then also through c = d - d_before
+        __builtin_prefetch(next + i);
+        const auto d = features ? S::load(after + i) - S::load(before + i) : S::load(after + i);
+        auto along = pull(d, S::broadcast(gradient));
         tally.gradient += d * along;
+        auto p = seeded ? S::load(last + i) : S::zero();
         if constexpr (curved) {
-            const auto c = d - (features ? S::load(x1 + i) - S::load(x0 + i) : S::load(x1 + i));
+            const auto c = d - S::load(step + i);
             const auto bend = pull(c, S::broadcast(curvature));
             tally.curvature += c * bend;
             along += bend;
-            if constexpr (seeded && features) {
-                S::store(s0 + i, S::load(s0 + i) + bend);
-                S::store(s1 + i, S::load(s1 + i) - along - bend);
-            } else if constexpr (seeded) {
-                S::store(s1 + i, S::load(s1 + i) - bend);
-            }
-        } else if constexpr (seeded && features) {
-            S::store(s1 + i, S::load(s1 + i) - along);
+            p -= bend;
         }
-        if constexpr (seeded) S::store(s2 + i, along);
+        S::store(step + i, d);
+        if constexpr (seeded) {
+            if (seed) S::stream(seed + i, features ? S::load(settled + i) - p : p);
+            S::store(settled + i, p);
+            S::store(last + i, along);
+        }
     });
     const auto& [vectors, lanes] = tallies;
     FlowPair sums{static_cast<double>(lanes.gradient), static_cast<double>(lanes.curvature)};
@@ -92,58 +104,69 @@ FlowPair flow_step(const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, std::size
 struct FlowForm {
     bool absolute, features, curved, seeded; ///< l1 norm; maps are features; second differences count; seeds are wanted
 };
-/// `flow_step` for elements [begin, end), in chunks that are summed in double.
+
+/// All steps over the elements [begin, end) of one sample: adds what step l measures to `sums[l]`, with `weights[l]`.
 template <class T>
-FlowPair flow_steps(FlowForm form, const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, std::size_t l, Index begin,
-                    Index end, FlowPair weight) {
+void flow_walk(FlowForm form, const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, Index begin, Index end,
+               const std::vector<FlowPair>& weights, std::vector<FlowPair>& sums) {
     constexpr auto forms = []<std::size_t... I>(std::index_sequence<I...>) {
         return std::array{&flow_step<(I & 8) != 0, (I & 4) != 0, (I & 2) != 0, (I & 1) != 0, T>...};
     }
     (std::make_index_sequence<16>());
-    const int number = 8 * form.absolute + 4 * form.features + 2 * form.curved + form.seeded;
-    FlowPair sums;
+    const std::size_t steps = sums.size(), first = form.features ? 1 : 0; // map l + first is where step l ends
+    FlowCarry<T> carry;
     for (Index at = begin; at < end; at += flow_chunk) {
         const Index count = std::min(flow_chunk, end - at);
-        const FlowPair part = forms[static_cast<std::size_t>(number)](maps, seeds, l, at, count, weight);
-        sums.gradient += part.gradient;
-        sums.curvature += part.curvature;
+        const auto map = [&](std::size_t l) { return maps[l].data() + at; };
+        const Index soon = at + count < end ? at + count : at; // where the next chunk begins, if there is one
+        std::fill_n(carry.pull, count, T(0));
+        for (std::size_t l = 0; l < steps; ++l) {
+            const bool curved = form.curved && l > 0;
+            const int number = 8 * form.absolute + 4 * form.features + 2 * curved + form.seeded;
+            const FlowRows<T> rows{map(l), map(l + first), l + 1 < steps ? map(l + 1 + first) : maps[0].data() + soon,
+                                   form.seeded && l > 0 ? seeds[l - 1].data() + at : nullptr};
+            const FlowPair part = forms[static_cast<std::size_t>(number)](rows, carry, count, weights[l]);
+            sums[l].gradient += part.gradient;
+            sums[l].curvature += part.curvature;
+        }
+        if (!form.seeded) continue;
+        T *const last = seeds[steps - 1 + first].data() + at, *const other = seeds[steps - 1].data() + at;
+        for_lanes<T>(count, [=, pull = &carry.pull[0], settled = &carry.settled[0]]<class S>(S, Index i) {
+            const auto p = S::load(pull + i);
+            if (form.features) S::stream(other + i, S::load(settled + i) - p);
+            S::stream(last + i, p);
+        });
     }
-    return sums;
 }
 
 /// Sum over l of gradient * norm(d_l) + curvature * norm(c_l), over the elements [begin, end) of one sample.
 ///
-/// l1 and squared l2 take a chunk through all steps before the next chunk. l2 needs a sample's norm before its seeds,
-/// so it takes the sample twice through each step, the second time from the cache.
+/// l2 needs a sample's norms before its seeds, so it walks twice, the second time through the caches.
 template <class T>
 double flow_sample(const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, Index begin, Index end, FlowNorm norm,
                    FlowDifference difference, FlowPair weight) {
-    FlowForm form{norm == FlowNorm::l1, difference == FlowDifference::features, false, !seeds.empty()};
+    const FlowForm form{norm == FlowNorm::l1, difference == FlowDifference::features, weight.curvature != 0,
+                        !seeds.empty()};
     const std::size_t steps = form.features ? maps.size() - 1 : maps.size();
-    if (form.seeded && form.features) std::fill(seeds[0].data() + begin, seeds[0].data() + end, T(0));
+    std::vector<FlowPair> sums(steps);
     double value = 0;
     if (norm == FlowNorm::l2) {
+        flow_walk({form.absolute, form.features, form.curved, false}, maps, seeds, begin, end,
+                  std::vector<FlowPair>(steps, {1, 1}), sums);
         const auto unit = [](double w, double length) { return length > 0 ? w / length : 0; };
-        for (std::size_t l = 0; l < steps; ++l) {
-            form.curved = l > 0 && weight.curvature != 0;
-            const FlowForm measure{form.absolute, form.features, form.curved, false};
-            const FlowPair squares = flow_steps(measure, maps, seeds, l, begin, end, {1, 1});
+        std::vector<FlowPair> weights;
+        for (const FlowPair& squares : sums) {
             const double length = std::sqrt(squares.gradient), bend = std::sqrt(squares.curvature);
             value += weight.gradient * length + weight.curvature * bend;
-            if (form.seeded)
-                flow_steps(form, maps, seeds, l, begin, end,
-                           {unit(weight.gradient, length), unit(weight.curvature, bend)});
+            weights.push_back({unit(weight.gradient, length), unit(weight.curvature, bend)});
         }
+        if (form.seeded) flow_walk(form, maps, seeds, begin, end, weights, sums);
         return value;
     }
     const double slope = form.absolute ? 1 : 2; // v^2 has the derivative 2 v
-    for (Index at = begin; at < end; at += flow_chunk)
-        for (std::size_t l = 0; l < steps; ++l) {
-            form.curved = l > 0 && weight.curvature != 0;
-            const FlowPair sums = flow_steps(form, maps, seeds, l, at, std::min(end, at + flow_chunk),
-                                             {slope * weight.gradient, slope * weight.curvature});
-            value += (sums.gradient + sums.curvature) / slope;
-        }
+    flow_walk(form, maps, seeds, begin, end,
+              std::vector<FlowPair>(steps, {slope * weight.gradient, slope * weight.curvature}), sums);
+    for (const FlowPair& sum : sums) value += (sum.gradient + sum.curvature) / slope;
     return value;
 }
 
@@ -156,6 +179,7 @@ void feature_flow(Cpu, const FlowMaps<T>& maps, const FlowSeeds<T>& seeds, FlowN
     const Index elements = maps[0].size(1);
     parallel_for(value.size(), [&](Index n) {
         value(n) = flow_sample(maps, seeds, n * elements, (n + 1) * elements, norm, difference, weight);
+        end_of_streams();
     });
 }
 

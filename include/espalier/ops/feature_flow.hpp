@@ -6,6 +6,7 @@
 #include <espalier/ops/feature_flow.cpu.hpp>
 
 #include <cmath>
+#include <utility>
 #include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -26,39 +27,21 @@ template <class T> struct Flow {
 
 namespace detail {
 
+/// The value of maps that were checked, and with `seeds` the gradient with respect to each of them, stage after stage.
 template <class T>
-Var<T> flow_of_maps(const std::vector<std::vector<Var<T>>>& stages, const FeatureFlowOptions& options) {
-    expect(options.gradient >= 0 && options.curvature >= 0, "feature_flow: expected weights of at least 0, got ",
-           options.gradient, " and ", options.curvature);
-    const std::size_t fewest = options.difference == FlowDifference::features ? 2 : 1;
-    const auto adds_nothing = [&](const auto& stage) { return stage.size() < fewest || stage[0].size() == 0; };
-    std::vector<Var<T>> operands;
-    bool wanted = false;
-    for (const auto& stage : stages)
-        for (std::size_t l = 0; l < stage.size(); ++l) {
-            expect(stage[l].defined() && stage[l].rank() >= 1, "feature_flow: expected maps [N,...], got ",
-                   stage[l].defined() ? to_text(stage[l].shape()) : "an undefined one");
-            expect(stage[l].shape() == stage[0].shape(), "feature_flow: expected maps of one shape a stage, got ",
-                   stage[0].shape(), " and ", stage[l].shape());
-            if (adds_nothing(stage)) continue;
-            operands.push_back(stage[l]);
-            wanted = wanted || stage[l].needs_grad();
-        }
-
-    std::vector<Tensor<T>> seeds;
+double flow_pass(const std::vector<std::vector<Tensor<T>>>& stages, const FeatureFlowOptions& options,
+                 std::vector<Tensor<T>>* seeds) {
     double total = 0;
     for (const auto& stage : stages) {
-        if (adds_nothing(stage)) continue;
         const Index samples = stage[0].size(0), elements = stage[0].size() / samples;
         const auto matrix = [&](auto* data) {
             return View<std::remove_pointer_t<decltype(data)>, 2>(data, {samples, elements});
         };
         kernels::FlowMaps<T> maps;
         kernels::FlowSeeds<T> seed_views;
-        for (const Var<T>& map : stage) {
-            maps.push_back(matrix(map.value().data()));
-            if (wanted && detail::grad_enabled())
-                seed_views.push_back(matrix(seeds.emplace_back(empty_like(map.value())).mutable_data()));
+        for (const Tensor<T>& map : stage) {
+            maps.push_back(matrix(map.data()));
+            if (seeds) seed_views.push_back(matrix(seeds->emplace_back(empty_like(map)).mutable_data()));
         }
         const double size = static_cast<double>(elements);
         const double spread = options.reduction == FlowReduction::sum ? 1
@@ -72,24 +55,53 @@ Var<T> flow_of_maps(const std::vector<std::vector<Var<T>>>& stages, const Featur
         });
         for (const double v : value) total += v;
     }
+    return total;
+}
 
-    return record("feature_flow", Tensor<T>::scalar(static_cast<T>(total)), operands, ChannelRule::declared(),
-                  [seeds](const Tensor<T>& dy, const Inputs<T>& input) {
-                      const T scale = dy.item();
-                      for (std::size_t i = 0; i < seeds.size(); ++i) {
-                          if (!input[i].needs_grad()) continue;
-                          if (scale == T(1)) {
-                              input[i].add_grad(seeds[i]);
-                              continue;
-                          }
-                          Tensor<T> dx = empty_like(seeds[i]);
-                          dispatch(dx.device(), [&](auto on) {
-                              kernels::elementwise(
-                                  on, [scale](T seed) { return scale * seed; }, mutable_strided(dx), strided(seeds[i]));
-                          });
-                          input[i].add_grad(std::move(dx));
-                      }
-                  });
+template <class T>
+Var<T> flow_of_maps(const std::vector<std::vector<Var<T>>>& stages, const FeatureFlowOptions& options) {
+    expect(options.gradient >= 0 && options.curvature >= 0, "feature_flow: expected weights of at least 0, got ",
+           options.gradient, " and ", options.curvature);
+    const std::size_t fewest = options.difference == FlowDifference::features ? 2 : 1;
+    std::vector<Var<T>> operands;
+    std::vector<std::vector<Tensor<T>>> maps;
+    bool wanted = false;
+    for (const auto& stage : stages) {
+        for (const Var<T>& map : stage) {
+            expect(map.defined() && map.rank() >= 1, "feature_flow: expected maps [N,...], got ",
+                   map.defined() ? to_text(map.shape()) : "an undefined one");
+            expect(map.shape() == stage[0].shape(), "feature_flow: expected maps of one shape a stage, got ",
+                   stage[0].shape(), " and ", map.shape());
+        }
+        if (stage.size() < fewest || stage[0].size() == 0) continue; // adds nothing
+        maps.emplace_back();
+        for (const Var<T>& map : stage) {
+            operands.push_back(map);
+            maps.back().push_back(map.value());
+            wanted = wanted || map.needs_grad();
+        }
+    }
+
+    std::vector<Tensor<T>> seeds;
+    const double total = flow_pass(maps, options, wanted && grad_enabled() ? &seeds : nullptr);
+    auto backward = [maps, options, seeds = std::move(seeds)](const Tensor<T>& dy, const Inputs<T>& input) mutable {
+        if (seeds.empty()) flow_pass(maps, options, &seeds); // an earlier backward gave them away
+        for (std::size_t i = 0; i < seeds.size(); ++i) {
+            Tensor<T> dx = std::move(seeds[i]);
+            if (!input[i].needs_grad()) continue;
+            if (const T scale = dy.item(); scale != T(1)) {
+                const Tensor<T> seed = std::exchange(dx, empty_like(dx));
+                dispatch(dx.device(), [&](auto on) {
+                    kernels::elementwise(
+                        on, [scale](T s) { return scale * s; }, mutable_strided(dx), strided(seed));
+                });
+            }
+            input[i].add_grad(std::move(dx));
+        }
+        seeds.clear();
+    };
+    return record<T>("feature_flow", Tensor<T>::scalar(static_cast<T>(total)), operands, ChannelRule::declared(),
+                     std::move(backward));
 }
 
 template <class T> Var<T> flow_of_network(const Flow<T>& flow, const FeatureFlowOptions& options) {
@@ -116,7 +128,8 @@ template <class T> Var<T> flow_of_network(const Flow<T>& flow, const FeatureFlow
 /// the batch. With mean reduction it is also divided by the number of elements a sample (l1, squared l2) or by its
 /// square root (l2), so that weights do not depend on it. At 0 the gradient of |.| is 0, for l1 element by element.
 /// Stages too short for a difference, and empty maps, add nothing. `options.boundary` is for the overload that takes a
-/// `Flow`. One pass over the maps makes the value and all gradients; backward only scales them.
+/// `Flow`. One pass over the maps makes the value and all gradients, whose memory backward hands on; another backward
+/// makes them again.
 /// @throws ShapeError if the maps of a stage differ in shape, have no batch axis, or a weight is negative
 /// Source: the discrete gradient and curvature of Wu et al. 2021 (arXiv 2106.02914), as reconstructed from its
 /// abstract.

@@ -2,6 +2,8 @@
 
 #include <espalier/autograd/var.hpp>
 #include <espalier/core/compiled.hpp>
+#include <espalier/cpu/lanes.hpp>
+#include <espalier/cpu/map_rows.hpp>
 #include <espalier/ops/fused_activation.hpp>
 
 #include <memory>
@@ -28,48 +30,57 @@ namespace kernels {
 // stream, y, dy: [M,C] with M pixels; branch: [M,J]; kept: [J]; constant: [C].  One range of pixels a thread.
 inline constexpr Index join_grain = 512; ///< pixels
 
-/// Calls write(m, C, stream[m], addend) for each pixel m, where addend [C] is what the branch and the constant add.
-template <class T, class Write>
-void join_pixels(View<const T, 2> stream, View<const T, 2> branch, const std::vector<Index>& kept,
-                 View<const T, 1> constant, const Write& write) {
+/// y = activation(a + b), `count` elements; NaN stays NaN.
+template <class T> void join_row(Index count, const T* a, const T* b, Activation activation, T* y) {
+    const auto add = [=](const auto& activate) {
+        for_lanes<T>(count, [=]<class S>(S, Index i) { S::store(y + i, activate(S::load(a + i) + S::load(b + i))); });
+    };
+    if (activation == Activation::relu)
+        add([]<class V>(const V& sum) { return sum < 0 ? V{} : sum; });
+    else
+        add([](const auto& sum) { return sum; });
+}
+
+/// y = activation(stream + branch), with branch [M,C]
+template <class T>
+void join(Cpu, View<const T, 2> stream, View<const T, 2> branch, Activation activation, View<T, 2> y) {
+    parallel_ranges(y.size(), elementwise_grain, [&](Index begin, Index end) {
+        join_row(end - begin, stream.data() + begin, branch.data() + begin, activation, y.data() + begin);
+    });
+}
+
+/// y = activation(stream + branch) for maps, where the branch's rows may be made while they are read; all dense.
+template <class T>
+void join_rows(Cpu, View<const T, 4> stream, const MapRows<T>& branch, Activation activation, View<T, 4> y) {
+    parallel_for(branch.batch * branch.height, [&](Index line) {
+        const Index n = line / branch.height, h = line % branch.height;
+        T* const to = y.at(n, h);
+        branch.read(n, h, to, branch.channels);
+        join_row(branch.width * branch.channels, stream.at(n, h), to, activation, to);
+    });
+}
+
+/// y = activation(stream + branch at kept, constant elsewhere)
+template <class T>
+void join_indexed(Cpu, View<const T, 2> stream, View<const T, 2> branch, const std::vector<Index>& kept,
+                  View<const T, 1> constant, Activation activation, View<T, 2> y) {
     parallel_ranges(stream.size(0), join_grain, [&](Index begin, Index end) {
-        const Index C = stream.size(1), J = branch.size(1);
         std::vector<T> added(constant.data(), constant.data() + constant.size()); // what a pixel gets, all C channels
         for (Index m = begin; m < end; ++m) {
-            const T* addend = branch.at(m);
-            if (!added.empty()) {
-                for (Index j = 0; j < J; ++j)
-                    added[static_cast<std::size_t>(kept[static_cast<std::size_t>(j)])] = addend[j];
-                addend = added.data();
-            }
-            write(m, C, stream.at(m), addend);
+            for (std::size_t j = 0; j < kept.size(); ++j) added[static_cast<std::size_t>(kept[j])] = branch.at(m)[j];
+            join_row(stream.size(1), stream.at(m), added.data(), activation, y.at(m));
         }
     });
 }
 
-/// y = activation(stream + branch at kept, constant elsewhere); an empty constant means that J = C and nothing is
-/// absent.
-template <class T>
-void join(Cpu, View<const T, 2> stream, View<const T, 2> branch, const std::vector<Index>& kept,
-          View<const T, 1> constant, Activation activation, View<T, 2> y) {
-    if (activation == Activation::relu)
-        join_pixels(stream, branch, kept, constant, [=](Index m, Index C, const T* a, const T* b) {
-            T* const to = y.at(m);
-            for (Index c = 0; c < C; ++c) to[c] = a[c] + b[c] < 0 ? T(0) : a[c] + b[c]; // NaN stays NaN
-        });
-    else
-        join_pixels(stream, branch, kept, constant, [=](Index m, Index C, const T* a, const T* b) {
-            T* const to = y.at(m);
-            for (Index c = 0; c < C; ++c) to[c] = a[c] + b[c];
-        });
-}
-
-/// ds = dy where y > 0, else 0: the gradient behind a fused relu.
+/// ds = dy where y > 0, else 0: the gradient behind a fused relu. ds may be dy.
 template <class T> void relu_gradient(Cpu, View<const T, 1> dy, View<const T, 1> y, View<T, 1> ds) {
     parallel_ranges(dy.size(), elementwise_grain, [&](Index begin, Index end) {
-        const T *const from = dy.data(), *const out = y.data();
-        T* const to = ds.data();
-        for (Index i = begin; i < end; ++i) to[i] = out[i] > 0 ? from[i] : T(0);
+        const T *const from = dy.data() + begin, *const out = y.data() + begin;
+        T* const to = ds.data() + begin;
+        for_lanes<T>(end - begin, [=]<class S>(S, Index i) {
+            S::store(to + i, S::load(out + i) > 0 ? S::load(from + i) : S::zero());
+        });
     });
 }
 
@@ -121,8 +132,13 @@ Var<T> join(const Var<T>& stream, const Var<T>& branch, const std::shared_ptr<Jo
 
     Tensor<T> y = empty_like(stream.value());
     dispatch(stream.device(), [&](auto on) {
-        kernels::join(on, pixels(stream.value()), pixels(branch.value()), kept, flat(state->constant.value()),
-                      activation, mutable_pixels(y));
+        if (indexed)
+            kernels::join_indexed(on, pixels(stream.value()), pixels(branch.value()), kept,
+                                  flat(state->constant.value()), activation, mutable_pixels(y));
+        else if (branch.deferred().pending())
+            kernels::join_rows(on, view<4>(stream.value()), branch.deferred().rows(), activation, mutable_view<4>(y));
+        else
+            kernels::join(on, pixels(stream.value()), pixels(branch.value()), activation, mutable_pixels(y));
     });
 
     ChannelRule rule = ChannelRule::declared().pass(0).ride(2, 0, ChannelRole::shifts);
@@ -139,15 +155,14 @@ Var<T> join(const Var<T>& stream, const Var<T>& branch, const std::shared_ptr<Jo
     const Tensor<T> output = activation == Activation::relu ? y : Tensor<T>();
     Var<T> result = record<T>(
         "join", y, {stream, branch, state->constant}, std::move(rule),
-        [output, kept, absent, indexed, J](const Tensor<T>& dy, const Inputs<T>& input) {
-            Tensor<T> ds = dy;
-            if (output.defined()) {
-                ds = empty_like(dy);
+        [output, kept, absent, indexed, J](Tensor<T> dy, const Inputs<T>& input) {
+            Tensor<T> ds = output.defined() && dy.is_shared() ? empty_like(dy) : dy;
+            if (output.defined())
                 dispatch(dy.device(),
                          [&](auto on) { kernels::relu_gradient(on, flat(dy), flat(output), mutable_flat(ds)); });
-            }
+            dy = {}; // so that an input may take ds over
             input[0].add_grad(ds);
-            if (!indexed) return input[1].add_grad(ds);
+            if (!indexed) return input[1].add_grad(std::move(ds));
             if (input[1].needs_grad()) {
                 Shape shape = ds.shape();
                 shape[-1] = J;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/parallel.hpp>
 #include <espalier/tensor/storage.hpp>
 #include <espalier/tensor/view.hpp>
 
@@ -91,7 +92,9 @@ public:
     /// The same elements in memory of their own.
     Tensor clone() const {
         Tensor copy(shape_, device_);
-        std::copy_n(data_, size(), copy.data_);
+        parallel_ranges(size(), 16384, [&](Index begin, Index end) { // 64 KiB of floats
+            std::copy(data_ + begin, data_ + end, copy.data_ + begin);
+        });
         return copy;
     }
 
@@ -125,6 +128,8 @@ public:
     }
     /// Whether both tensors see the same memory.
     bool shares_memory(const Tensor& other) const { return storage_ == other.storage_; }
+    /// Whether any other tensor sees this memory: if none does, its last user may write over it.
+    bool is_shared() const { return storage_.use_count() > 1; }
 
     /// On that device; the same handle if it is there already.
     Tensor to(Device) const { return *this; } // the CPU is the only device of this build
