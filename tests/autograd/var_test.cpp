@@ -57,14 +57,14 @@ TEST_CASE("add_grad: memory is taken over and added to where nobody else has it,
         const Tensor<float> held = node->grad();
         node->add_grad(Tensor<float>::ones({2}));
         CHECK(held.to_vector() == std::vector<float>{2, 2});
-        CHECK(node->take_grad().to_vector() == std::vector<float>{3, 3});
+        CHECK(node->take_grad().value().to_vector() == std::vector<float>{3, 3});
         CHECK_FALSE(node->grad().defined());
 
         node->add_grad(held); // still shared: a leaf copies it, the result of an op does not
         CHECK(node->grad().shares_memory(held) == !node->is_leaf());
         node->add_grad(held);
         CHECK(held.to_vector() == std::vector<float>{2, 2});
-        CHECK(node->take_grad().to_vector() == std::vector<float>{4, 4});
+        CHECK(node->take_grad().value().to_vector() == std::vector<float>{4, 4});
     }
 }
 

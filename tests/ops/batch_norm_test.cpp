@@ -1,4 +1,6 @@
 #include <espalier/ops/batch_norm.hpp>
+#include <espalier/ops/conv2d.hpp>
+#include <espalier/ops/join.hpp>
 
 #include "support/check.hpp"
 
@@ -301,4 +303,52 @@ TEST_CASE_TEMPLATE("batch_norm: errors", T, float, double) {
     throws("expected a momentum in [0, 1], got 2", [&] { o({.momentum = 2}); });
     throws("expected a positive epsilon, got 0", [&] { o({.epsilon = 0}); });
     CHECK_NOTHROW(batch_norm(one, o.gamma, o.beta, o.mean, o.variance, {.mode = Mode::inference}));
+}
+
+namespace {
+
+/// y and the gradients of a convolution of, and a join with, what batch norm makes; `whole` has all of its maps made.
+template <class T> std::vector<Tensor<T>> block(const std::vector<Tensor<T>>& in, Mode mode, bool whole) {
+    const auto made = [whole](const Var<T>& v) {
+        CHECK(v.deferred().pending());
+        if (whole) v.value();
+        return v;
+    };
+    // Hands on the gradient as a tensor, if `whole`.
+    const auto raw = [whole](const Var<T>& v) {
+        if (!whole) return v;
+        return record<T>("whole", v.value(), {v}, ChannelRule::declared(),
+                         [](const Tensor<T>& dy, const Inputs<T>& input) { input[0].add_grad(dy); });
+    };
+    std::vector<Var<T>> v;
+    for (const auto& t : in) v.push_back(parameter(t.clone()));
+    const auto running = [&] { return Var<T>(uniform<T>({in[0].size(3)}, Random(3, "running"), 0.5, 2)); };
+    const auto h = made(batch_norm(raw(conv2d(v[0], v[1], {.padding = 1})), v[2], v[3], running(), running(),
+                                   {.mode = mode, .activation = Activation::relu}));
+    const auto b =
+        made(batch_norm(raw(conv2d(h, v[4], {.padding = 1})), v[2], v[3], running(), running(), {.mode = mode}));
+    const auto y = join(v[0], b, std::make_shared<JoinState<T>>(), Activation::relu);
+    y.backward(uniform<T>(y.shape(), Random(7, "cotangent"), -1, 1));
+    std::vector<Tensor<T>> all{y.value()};
+    for (const auto& p : v) all.push_back(p.grad());
+    return all;
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("batch_norm: maps that are made when they are read have the same bits", T, float, double) {
+    for (const Index channels : {16, 37}) // with Winograd's convolution: whole vectors, and not
+        for (const Index extent : {8, 7})
+            for (const Mode mode : {Mode::training, Mode::inference})
+                for (const Path path : {Path::fast, Path::precise, Path::fixed_order}) {
+                    const PathScope scope(path);
+                    const std::vector<Tensor<T>> in{
+                        random_tensor<T>({6, extent, extent, channels}),
+                        random_tensor<T>({channels, 3, 3, channels}, "w"), random_tensor<T>({channels}, "gamma"),
+                        random_tensor<T>({channels}, "beta"), random_tensor<T>({channels, 3, 3, channels}, "w2")};
+                    const auto rows = block(in, mode, false), whole = block(in, mode, true);
+                    for (std::size_t i = 0; i < rows.size(); ++i)
+                        CHECK_MESSAGE(same_bits(rows[i], whole[i]), "tensor ", i, " differs");
+                    if (path == Path::fast) check_repeatable([&] { return block(in, mode, false); });
+                }
 }

@@ -40,14 +40,11 @@ public:
         value();
         return value_;
     }
-    /// As `value()`: whoever takes a tensor may be given this.
-    /// @{
-    operator const Tensor<T>&() const& { return value(); }
+    /// Gives `value()` away: whoever takes a tensor may be given an rvalue of this.
     operator Tensor<T>() && {
         value();
         return std::exchange(value_, {});
     }
-    /// @}
     /// Whether nobody has asked for all of it yet.
     bool pending() const { return source_ && !source_->made.defined(); }
     /// Its rows, made while they are read or out of memory, which the handle keeps. A defined map only.
