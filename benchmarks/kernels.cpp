@@ -69,10 +69,10 @@ Work convolution(const Json& row, Index sets) {
                                  const auto set = static_cast<std::size_t>(index);
                                  (*out)[set] =
                                      direction == "forward"
-                                         ? detail::conv2d_forward(xs[set], ws[set], Tensor<float>({0}), options)
+                                         ? detail::conv2d_forward<float>(xs[set], ws[set], Tensor<float>({0}), options)
                                      : direction == "data"
-                                         ? detail::conv2d_data_gradient(dys[set], ws[set], x.shape(), options)
-                                         : detail::conv2d_weight_gradient(xs[set], dys[set], w.shape(), options);
+                                         ? detail::conv2d_data_gradient<float>(dys[set], ws[set], x.shape(), options)
+                                         : detail::conv2d_weight_gradient<float>(xs[set], dys[set], w.shape(), options);
                              },
                              [out] {
                                  return std::vector<std::pair<std::string, Tensor<float>>>{{"result", out->front()}};
