@@ -1,9 +1,12 @@
 # espalier_compiled: the templates and bodies that headers hand over by the macros of core/compiled.hpp, compiled once.
 # Every source defines those of a few headers of one layer, and only declares what the sources before it define.
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${headers}) # the names are read when configuring
+set(ESPALIER_COMPILED_LAYERS
+    core tensor cpu autograd ops nn models regularizers pruning interpret data io train report
+    CACHE STRING "Layers that espalier::compiled holds, lower ones first; fewer where only their tests are built")
 set(declared)
 set(sources)
-foreach(layer IN ITEMS core tensor cpu autograd ops nn models regularizers pruning interpret data io train report)
+foreach(layer IN LISTS ESPALIER_COMPILED_LAYERS)
   set(here)
   foreach(header IN LISTS headers)
     file(STRINGS ${header} names REGEX "^(ESPALIER_COMPILED_|#if ESPALIER_BODIES)")

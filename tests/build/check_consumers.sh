@@ -21,8 +21,8 @@ flags=-DCMAKE_CXX_FLAGS="-O0 -DNDEBUG"
 consumer() { # folder of the build, its programs, then arguments of CMake
     local build=$work/$1 program
     quietly configure -S tests/build/consumer -B "$build" "$flags" "${@:3}"
+    quietly cmake --build "$build" --target $2
     for program in $2; do
-        quietly cmake --build "$build" --target "$program"
         (cd "$build" && "./$program") || fail "$1: $program exited with $?"
     done
     echo "consumer: $1"
