@@ -28,6 +28,10 @@ template <class V> [[gnu::always_inline]] inline void keep_in_register([[maybe_u
     __asm__("" : "+v"(vector));
 #endif
 }
+/// Keeps g++ from computing this address anew, from what it was made of, at each use.
+template <class T> [[gnu::always_inline]] inline void keep_in_register(const T*& address) {
+    __asm__("" : "+r"(address));
+}
 
 } // namespace detail
 
@@ -98,62 +102,75 @@ private:
     // Tiles of M pixels, and at the end two halves instead of a full tile and a thin one, which would wait for the
     // latency of its few sums.
     template <int M, int V> void tiles(const Index* x_at, const Index* y_at, Index count) const {
-        for (Index i = 0, m = 0; i < count; i += m) {
-            const Index left = count - i;
-            m = left >= 2 * M ? M : left > M ? (left + 1) / 2 : left;
-            if (m == M)
-                tile<M, V>(x_at + i, y_at + i);
-            else
-                detail::unrolled<M - 1>([&](auto fewer) {
-                    if (m == fewer + 1) tile<fewer + 1, V>(x_at + i, y_at + i);
-                });
+        const Index full = count % M ? std::max<Index>(0, count / M - 1) : count / M;
+        if (full) same_tiles<M, V>(x_at, y_at, full);
+        for (Index i = full * M, m = 0; i < count; i += m) {
+            m = count - i > M ? (count - i + 1) / 2 : count - i;
+            detail::unrolled<M>([&](auto fewer) {
+                if (m == fewer + 1) same_tiles<fewer + 1, V>(x_at + i, y_at + i, 1);
+            });
         }
     }
 
-    // One tile: M pixels by V vectors in registers.
-    template <int M, int V> [[gnu::noinline]] void tile(const Index* x_at, const Index* y_at) const {
+    // Tiles of M pixels by V vectors in registers. Sums of a few dozen terms cost little more than what surrounds them,
+    // so the members are copied and addresses read before the first store, which may alias them for all the compiler
+    // knows.
+    template <int M, int V> [[gnu::noinline]] void same_tiles(const Index* x_at, const Index* y_at, Index count) const {
         using S = Simd<T>;
-        typename S::Vector sum[M][V];
-        const T* from[M];
-        const bool whole = width == V * S::lanes;
-        const auto valid = [&](int v) { return std::clamp<Index>(width - v * S::lanes, 0, S::lanes); };
-        detail::unrolled<M>([&](auto i) __attribute__((always_inline)) {
-            from[i] = x + x_at[i];
-            detail::unrolled<V>([&](auto v) __attribute__((always_inline)) {
-                sum[i][v] = start != Start::bias ? S::zero()
-                            : whole              ? S::load(bias + v * S::lanes)
-                                                 : S::load_first(bias + v * S::lanes, valid(v));
+        constexpr Index row_size = V * S::lanes;
+        const ProductTile t = *this;
+        const bool whole = width == row_size, adds = start == Start::y;
+        const auto valid = [rest = width](int v) { return std::clamp<Index>(rest - v * S::lanes, 0, S::lanes); };
+        const auto each = [](const auto& f) __attribute__((always_inline)) {
+            detail::unrolled<M>([&](auto i) __attribute__((always_inline)) {
+                detail::unrolled<V>([&](auto v) __attribute__((always_inline)) { f(i, v); });
             });
-        });
-        for (const Run& run : runs) {
-            const T *row = panel + run.row * V * S::lanes, *const end = row + run.count * V * S::lanes;
-            for (Index j = run.from; row != end; j += step, row += V * S::lanes) {
-                typename S::Vector w[V];
-                detail::unrolled<V>([&](auto v) __attribute__((always_inline)) {
-                    w[v] = S::load(row + v * S::lanes);
-                    detail::keep_in_register(w[v]);
+        };
+        for (; count > 0; --count, x_at += M, y_at += M) {
+            typename S::Vector sum[M][V];
+            const T* from[M];
+            detail::unrolled<M>([&](auto i) __attribute__((always_inline)) {
+                from[i] = t.x + x_at[i];
+                detail::keep_in_register(from[i]);
+            });
+            if (t.start == Start::bias)
+                each([&](auto i, auto v) __attribute__((always_inline)) {
+                    sum[i][v] = whole ? S::load(t.bias + v * S::lanes) : S::load_first(t.bias + v * S::lanes, valid(v));
                 });
-                detail::unrolled<M>([&](auto i) __attribute__((always_inline)) {
-                    const typename S::Vector value = S::broadcast(from[i][j]);
+            else
+                each([&](auto i, auto v) __attribute__((always_inline)) { sum[i][v] = S::zero(); });
+            for (const Run *run = t.runs.data(), *const last = run + t.runs.size(); run != last; ++run) {
+                const T *row = t.panel + run->row * row_size, *const end = row + run->count * row_size;
+                for (Index j = run->from; row != end; j += t.step, row += row_size) {
+                    typename S::Vector w[V];
                     detail::unrolled<V>([&](auto v) __attribute__((always_inline)) {
-                        sum[i][v] += value * w[v];
-                        // g++ tuned for Zen splits the multiply-add of a single chain, and then a pixel's bits would
-                        // depend on how many share its tile, which depends on the number of threads.
-                        if constexpr (M * V == 1) detail::keep_in_register(sum[i][v]);
+                        w[v] = S::load(row + v * S::lanes);
+                        detail::keep_in_register(w[v]);
                     });
-                });
+                    detail::unrolled<M>([&](auto i) __attribute__((always_inline)) {
+                        const typename S::Vector value = S::broadcast(from[i][j]);
+                        detail::unrolled<V>([&](auto v) __attribute__((always_inline)) {
+                            sum[i][v] += value * w[v];
+                            // g++ tuned for Zen splits the multiply-add of a single chain, and then a pixel's bits
+                            // would depend on how many share its tile, which depends on the number of threads.
+                            if constexpr (M * V == 1) detail::keep_in_register(sum[i][v]);
+                        });
+                    });
+                }
             }
+            T* to[M];
+            detail::unrolled<M>([&](auto i) __attribute__((always_inline)) { to[i] = t.y + y_at[i]; });
+            if (whole) {
+                if (adds)
+                    each([&](auto i, auto v)
+                             __attribute__((always_inline)) { sum[i][v] += S::load(to[i] + v * S::lanes); });
+                each([&](auto i, auto v) __attribute__((always_inline)) { S::store(to[i] + v * S::lanes, sum[i][v]); });
+            } else
+                each([&](auto i, auto v) __attribute__((always_inline)) {
+                    if (adds) sum[i][v] += S::load_first(to[i] + v * S::lanes, valid(v));
+                    S::store_first(to[i] + v * S::lanes, sum[i][v], valid(v));
+                });
         }
-        detail::unrolled<M>([&](auto i) __attribute__((always_inline)) {
-            detail::unrolled<V>([&](auto v) __attribute__((always_inline)) {
-                T* const to = y + y_at[i] + v * S::lanes;
-                if (start == Start::y) sum[i][v] += whole ? S::load(to) : S::load_first(to, valid(v));
-                if (whole)
-                    S::store(to, sum[i][v]);
-                else
-                    S::store_first(to, sum[i][v], valid(v));
-            });
-        });
     }
 };
 

@@ -20,13 +20,21 @@ struct WeightPlan {
     Index pieces = 0, segments = 1;           ///< in all
     Index channels = 1, chunks = 0;           ///< input channels that are copied at a time, and number of such chunks
     Index parts = 0;                          ///< items across, each of some chunks
-    Index rows = 0;                           ///< of input that a band reads at most
+    Index rows = 0, width = 0;                ///< of input that a band reads at most
     Index step = 1;                           ///< from one term of a run to the next
+    Index tiles = 1;                          ///< of a band: one for each tap, or one for all
     bool copies_x = true, copies_dy = true;   ///< whether a piece of x and of dy is copied, or read where it is
-    std::vector<Run> runs;                    ///< by band and tap
-    std::vector<std::size_t> ends;            ///< of band and tap: where its runs end
+    bool pads = false;                        ///< the copy of x has zeros around it
+    std::vector<Index> x_at;                  ///< of a tile: where its elements lie in the input
+    std::vector<Run> runs;                    ///< by band and tile
+    std::vector<std::size_t> ends;            ///< of band and tile: where its runs end
     Index window = 0, panel = 0, partial = 0; ///< elements: x of a piece, dy of a piece, sum of a segment
 
+    /// Input row that a band from output row `p` on starts with.
+    Index top(Index p, const Conv2dOptions& o) const {
+        const Index row = p * o.stride - o.padding;
+        return pads ? row : std::max<Index>(0, row);
+    }
     /// Elements of scratch memory in all.
     Index scratch() const { return segments * partial + threads() * (window + panel); }
 };
@@ -53,31 +61,45 @@ WeightPlan conv2d_weight_gradient_plan(Cpu, View<const T, 4> x, View<const T, 4>
     plan.segments = std::max<Index>(1, plan.segments);
     plan.parts = std::min(plan.chunks, (items + plan.segments - 1) / plan.segments);
 
-    // One image of few channels is read where it lies.
-    plan.copies_x = plan.images > 1 || plan.chunks > 1;
+    // One image of one chunk is read where it lies. With so few channels that those of a tap do not fill tiles, it is
+    // copied between zeros: all taps then have the same runs, and their channels fill tiles together.
+    constexpr Index few = 16;
+    const Index taps = dw.size(1) * dw.size(2);
+    plan.pads = plan.images == 1 && taps > 1 && channels <= few;
+    plan.copies_x = plan.pads || plan.images > 1 || plan.chunks > 1;
     plan.copies_dy = plan.images > 1 || dy.stride(2) != panel_width<T>(dy.size(3), 0);
+    const auto reach = [&](Index outputs, Index count) {
+        return (outputs - 1) * o.stride + (count - 1) * o.dilation + 1;
+    };
+    plan.width = plan.pads ? reach(columns, dw.size(2)) : x.size(2);
     const Index pixel = plan.copies_x ? plan.images * plan.channels : x.stride(2);
-    const Index row = plan.copies_x ? x.size(2) * pixel : x.stride(1);
+    const Index row = plan.copies_x ? plan.width * pixel : x.stride(1);
     plan.step = plan.images > 1 ? plan.channels : o.stride * pixel;
+    plan.tiles = plan.pads ? 1 : taps;
+    for (Index tap = 0; tap < taps / plan.tiles; ++tap)
+        for (Index c = 0; c < plan.channels; ++c)
+            plan.x_at.push_back(tap / dw.size(2) * o.dilation * row + tap % dw.size(2) * o.dilation * pixel + c);
     for (Index band = 0; band < plan.bands; ++band) {
         const Index first = band * plan.height, last = std::min(rows, first + plan.height);
-        const Index top = std::max<Index>(0, first * o.stride - o.padding);
-        for (Index r = 0; r < dw.size(1); ++r)
-            for (Index s = 0; s < dw.size(2); ++s) {
-                const std::size_t begin = plan.runs.size();
-                for (Index p = first; p < last; ++p)
-                    for (Index q = 0; q < columns; ++q) {
-                        const Index h = p * o.stride + r * o.dilation - o.padding;
-                        const Index v = q * o.stride + s * o.dilation - o.padding;
+        const Index top = plan.top(first, o);
+        for (Index tap = 0; tap < plan.tiles; ++tap) {
+            const std::size_t begin = plan.runs.size();
+            for (Index p = first; p < last; ++p)
+                for (Index q = 0; q < columns; ++q) {
+                    Index h = p * o.stride - o.padding, v = q * o.stride;
+                    if (!plan.pads) {
+                        h += tap / dw.size(2) * o.dilation;
+                        v += tap % dw.size(2) * o.dilation - o.padding;
                         if (h < 0 || h >= x.size(1) || v < 0 || v >= x.size(2)) continue;
-                        const Run run{(h - top) * row + v * pixel, ((p - first) * columns + q) * plan.images,
-                                      plan.images};
                         plan.rows = std::max(plan.rows, h - top + 1);
-                        detail::append_run(plan.runs, begin, plan.step, run);
                     }
-                plan.ends.push_back(plan.runs.size());
-            }
+                    const Run run{(h - top) * row + v * pixel, ((p - first) * columns + q) * plan.images, plan.images};
+                    detail::append_run(plan.runs, begin, plan.step, run);
+                }
+            plan.ends.push_back(plan.runs.size());
+        }
     }
+    if (plan.pads) plan.rows = reach(plan.height, dw.size(1));
     plan.window = !plan.copies_x ? 0 : plan.rows * row;
     plan.panel = !plan.copies_dy ? 0 : panel_size<T>(plan.height * columns * plan.images, dy.size(3));
     return plan;
@@ -109,18 +131,20 @@ void pack_piece(const kernels::WeightPlan& plan, View<const T, 4> dy, Index n, I
     const Index images = std::min(plan.images, dy.size(0) - n), columns = dy.size(2), filters = dy.size(3);
     const Index pixels = plan.height * columns * plan.images;
     if (images < plan.images) std::fill_n(panel, plan.panel, T(0));
-    for (Index b = 0; b < kernels::panel_blocks<T>(filters); ++b)
-        for (Index h = 0; h < rows; ++h) {
-            if (plan.images == 1) {
-                const View<const T, 2> line(dy.at(n, p + h), {columns, filters}, {dy.stride(2), 1});
-                kernels::pack_panel(line, h * columns, pixels, b, panel);
-                continue;
-            }
-            for (Index q = 0; q < columns; ++q) {
-                const View<const T, 2> position(dy.at(n, p + h, q), {images, filters}, {dy.stride(0), 1});
-                kernels::pack_panel(position, (h * columns + q) * plan.images, pixels, b, panel);
-            }
-        }
+    const auto pack = [&](View<const T, 2> pixels_of, Index first) {
+        // A pixel at a time: its filters are read in one stream and go to all blocks.
+        for (Index i = 0; i < pixels_of.size(0); ++i)
+            for (Index b = 0; b < kernels::panel_blocks<T>(filters); ++b)
+                kernels::pack_panel(View<const T, 2>(pixels_of.at(i), {1, filters}, {filters, 1}), first + i, pixels, b,
+                                    panel);
+    };
+    for (Index h = 0; h < rows; ++h) {
+        if (plan.images == 1)
+            pack({dy.at(n, p + h), {columns, filters}, {dy.stride(2), 1}}, h * columns);
+        else
+            for (Index q = 0; q < columns; ++q)
+                pack({dy.at(n, p + h, q), {images, filters}, {dy.stride(0), 1}}, (h * columns + q) * plan.images);
+    }
 }
 
 } // namespace detail
@@ -138,9 +162,8 @@ void conv2d_weight_gradient(Cpu, const WeightPlan& plan, View<const T, 4> x, Vie
     const Index taps = dw.size(1) * dw.size(2), channels = x.size(3), filters = dw.size(0), terms = taps * channels;
     const Index blocks = panel_blocks<T>(filters), pixels = plan.height * dy.size(2) * plan.images;
     T* const own = scratch.data() + plan.segments * plan.partial;
-    std::vector<Index> x_at, wide_at, narrow_at; // element i of a tile is input channel i
-    for (Index i = 0; i < plan.channels; ++i) {
-        x_at.push_back(i);
+    std::vector<Index> wide_at, narrow_at; // sum i of a tile: of a tap and an input channel
+    for (Index i = 0; i < static_cast<Index>(plan.x_at.size()); ++i) {
         wide_at.push_back(i * block_width<T>);
         narrow_at.push_back(i * Simd<T>::lanes);
     }
@@ -154,26 +177,29 @@ void conv2d_weight_gradient(Cpu, const WeightPlan& plan, View<const T, 4> x, Vie
         tile.step = plan.step;
         for (Index piece = begin; piece < end; ++piece) {
             const Index n = piece / plan.bands * plan.images, band = piece % plan.bands, p = band * plan.height;
-            const Index top = std::max<Index>(0, p * o.stride - o.padding);
+            const Index top = plan.top(p, o);
             tile.start = piece == begin ? Start::zero : Start::y;
             if (plan.copies_dy) detail::pack_piece(plan, dy, n, p, std::min(plan.height, dy.size(1) - p), panel);
             const T* const gradient = plan.copies_dy ? panel : dy.at(n, p);
             for (Index chunk = plan.chunks * part / plan.parts; chunk < plan.chunks * (part + 1) / plan.parts;
                  ++chunk) {
                 const Index c = chunk * plan.channels, count = std::min(plan.channels, channels - c);
-                if (plan.copies_x) detail::copy_piece(plan, x, n, top, c, count, window);
+                if (plan.pads)
+                    copy_window(x, n, n + 1, top, plan.rows, -o.padding, plan.width, window);
+                else if (plan.copies_x)
+                    detail::copy_piece(plan, x, n, top, c, count, window);
                 tile.x = plan.copies_x ? window : x.at(n, top);
                 for (Index b = 0; b < blocks; ++b) {
                     const Index first = b * block_width<T>;
                     tile.width = panel_width<T>(filters, b);
                     tile.panel = gradient + first * pixels;
                     const Index* const y_at = (tile.width == block_width<T> ? wide_at : narrow_at).data();
-                    for (Index tap = 0; tap < taps; ++tap) {
-                        const auto at = static_cast<std::size_t>(band * taps + tap);
+                    for (Index tap = 0; tap < plan.tiles; ++tap) {
+                        const auto at = static_cast<std::size_t>(band * plan.tiles + tap);
                         const std::size_t from = at ? plan.ends[at - 1] : 0;
                         tile.runs = std::span(plan.runs).subspan(from, plan.ends[at] - from);
                         tile.y = partial + first * terms + (tap * channels + c) * tile.width;
-                        tile(x_at.data(), y_at, count);
+                        tile(plan.x_at.data(), y_at, plan.pads ? terms : count);
                     }
                 }
             }
