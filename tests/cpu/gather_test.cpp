@@ -51,3 +51,27 @@ TEST_CASE("gather_plan: small maps of many images go by position, large ones by 
     CHECK(large.parts[0].runs.size() == 3); // the taps of a row are neighbours
     CHECK(large.panel_rows == 9 * 50);
 }
+
+TEST_CASE("gather_plan: phases of large maps share their bands") {
+    const Tensor<float> x({8, 16, 16, 32}), small({8, 4, 4, 32});
+    Tensor<float> y({8, 31, 32, 16}), small_y({8, 8, 8, 16});
+    const auto phases = [](Index outputs) { // of the data gradient of 3 taps, stride 2, padding 1
+        return std::vector<kernels::Phase>{{0, 2, (outputs + 1) / 2, 1, {{0, 1, 0}}},
+                                           {1, 2, outputs / 2, 1, {{0, 2, 1}, {1, 0, 2}}}};
+    };
+    const auto plan = kernels::gather_plan(view<4>(x), mutable_view<4>(y), phases(31), phases(32), {3, 3});
+    REQUIRE(plan.parts.size() == 4);
+    CHECK(plan.together);
+    for (const auto& part : plan.parts) {
+        CHECK(part.order == kernels::GatherPart::Order::rows);
+        CHECK(part.copies);
+        CHECK(part.down() == 1);
+        CHECK(part.read_rows.span(16) == 17);
+    }
+    CHECK(plan.window == plan.parts[0].images * 17 * 17 * 32);
+    CHECK(plan.parts[3].x_at.size() == static_cast<std::size_t>(plan.parts[3].images * 15 * 16));
+    const auto apart = kernels::gather_plan(view<4>(small), mutable_view<4>(small_y), phases(8), phases(8), {3, 3});
+    CHECK_FALSE(apart.together);
+    CHECK(apart.parts[0].order == kernels::GatherPart::Order::rows);
+    CHECK(apart.parts[3].order == kernels::GatherPart::Order::positions);
+}

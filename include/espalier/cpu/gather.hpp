@@ -6,6 +6,7 @@
 #include <espalier/tensor/tensor.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -46,6 +47,21 @@ struct Phase {
     }
 };
 
+/// The phase that reads what any of these reads; its first and last tap are all that counts.
+inline Phase cover(const std::vector<Phase>& phases) {
+    Phase all{0, 1, 0, 1, {}};
+    Index low = std::numeric_limits<Index>::max(), high = std::numeric_limits<Index>::min();
+    for (const Phase& phase : phases) {
+        all.count = std::max(all.count, phase.count);
+        all.scale = phase.scale;
+        if (phase.taps.empty()) continue;
+        low = std::min(low, phase.low());
+        high = std::max(high, phase.high());
+    }
+    if (low <= high) all.taps = {{low, 0, 0}, {high, 0, 0}};
+    return all;
+}
+
 /// How the pixels of one row phase and one column phase are computed.
 ///
 /// By rows: a band is some rows of one image or some whole images, read in place if no tap leaves the input and from a
@@ -56,6 +72,7 @@ struct GatherPart {
     enum class Order { rows, positions };
 
     Phase rows, columns;           ///< the output pixels of this part
+    Phase read_rows, read_columns; ///< what bands read: the same phases, or those that cover all parts
     Order order = Order::rows;     ///< how
     bool copies = false;           ///< by rows: the input is copied into a padded window
     Index images = 1, height = 1;  ///< images and rows of a band
@@ -64,7 +81,9 @@ struct GatherPart {
     std::vector<std::size_t> ends; ///< by position: where the runs of each position end
 
     /// Bands that a batch comes to.
-    Index bands(Index batch) const { return (batch + images - 1) / images * ((rows.count + height - 1) / height); }
+    Index bands(Index batch) const { return (batch + images - 1) / images * down(); }
+    /// Bands from top to bottom.
+    Index down() const { return (read_rows.count + height - 1) / height; }
 };
 
 /// What to compute in which order, worked out from shapes alone.
@@ -73,6 +92,7 @@ struct GatherPlan {
     Index panel = 0;               ///< elements of the packed weights
     Index window = 0;              ///< elements of scratch of one worker
     std::vector<GatherPart> parts; ///< one for each pair of a row phase and a column phase
+    bool together = false;         ///< the parts share their bands, and what is copied of the input
 
     /// Elements of scratch memory: the panel, and a window for each thread.
     Index scratch() const { return panel + threads() * window; }
@@ -99,7 +119,7 @@ inline void append_run(std::vector<kernels::Run>& runs, std::size_t first, Index
 
 template <class T>
 void plan_rows(kernels::GatherPart& part, Index taps_across, const View<const T, 4>& x, const View<T, 4>& y) {
-    const auto &rows = part.rows, &columns = part.columns;
+    const auto &rows = part.read_rows, &columns = part.read_columns;
     const Index channels = x.size(3), width = columns.span(columns.count);
     const bool taps = !rows.taps.empty() && !columns.taps.empty();
     part.copies = taps && (rows.low() < 0 || columns.low() < 0 || rows.low() + rows.span(rows.count) > x.size(1) ||
@@ -117,13 +137,14 @@ void plan_rows(kernels::GatherPart& part, Index taps_across, const View<const T,
     if (const Index bands = wanted_items() / std::max<Index>(1, work); bands > 1)
         part.height = std::min(part.height, (rows.count + bands - 1) / bands);
     for (Index n = 0; n < part.images; ++n)
-        for (Index i = 0; i < part.height; ++i)
-            for (Index j = 0; j < columns.count; ++j) {
+        for (Index i = 0; i < std::min(part.height, part.rows.count); ++i)
+            for (Index j = 0; j < part.columns.count; ++j) {
                 part.x_at.push_back(n * image + i * rows.scale * row + j * columns.scale * pixel);
-                part.y_at.push_back(n * y.stride(0) + i * rows.step * y.stride(1) + j * columns.step * y.stride(2));
+                part.y_at.push_back(n * y.stride(0) + i * part.rows.step * y.stride(1) +
+                                    j * part.columns.step * y.stride(2));
             }
-    for (const auto& r : rows.taps)
-        for (const auto& s : columns.taps) {
+    for (const auto& r : part.rows.taps)
+        for (const auto& s : part.columns.taps) {
             const Index from = (r.offset - rows.low()) * row + (s.offset - columns.low()) * pixel;
             const Index place = (r.place * taps_across + s.place) * channels;
             append_run(part.runs, 0, part.copies ? 1 : x.stride(3), {from, place, channels});
@@ -170,23 +191,34 @@ GatherPlan gather_plan(View<const T, 4> x, View<T, 4> y, const std::vector<Phase
     GatherPlan plan;
     plan.panel_rows = taps.first * taps.second * x.size(3);
     plan.panel = panel_size<T>(plan.panel_rows, y.size(3));
+    // Positions walk over several images at once, which is worth a tenth of the products and four images.
+    const auto by_position = [&](const std::vector<Phase>& down, const std::vector<Phase>& across) {
+        double all = 0, inside = 0;
+        for (const Phase& r : down)
+            for (const Phase& c : across) {
+                all += static_cast<double>(r.count * c.count) * static_cast<double>(r.taps.size() * c.taps.size());
+                inside += static_cast<double>(r.inside(x.size(1)) * c.inside(x.size(2)));
+            }
+        return inside < 0.9 * all && x.size(0) >= 4;
+    };
+    plan.together = !by_position(rows, columns);
     for (const Phase& r : rows)
         for (const Phase& c : columns) {
             if (r.count == 0 || c.count == 0) continue;
             GatherPart part;
             part.rows = r;
             part.columns = c;
-            const auto all =
-                static_cast<double>(r.count * c.count) * static_cast<double>(r.taps.size() * c.taps.size());
-            const auto inside = static_cast<double>(r.inside(x.size(1)) * c.inside(x.size(2)));
-            // Positions walk over several images at once, which is worth a tenth of the products and four images.
-            part.order = inside < 0.9 * all && x.size(0) >= 4 ? GatherPart::Order::positions : GatherPart::Order::rows;
-            if (part.order == GatherPart::Order::positions)
+            part.read_rows = plan.together ? cover(rows) : r;
+            part.read_columns = plan.together ? cover(columns) : c;
+            if (!plan.together && by_position({r}, {c})) {
+                part.order = GatherPart::Order::positions;
                 detail::plan_positions(part, taps.second, x, y);
-            else
+            } else {
                 detail::plan_rows(part, taps.second, x, y);
+            }
             if (part.copies)
-                plan.window = std::max(plan.window, part.images * r.span(part.height) * c.span(c.count) * x.size(3));
+                plan.window = std::max(plan.window, part.images * part.read_rows.span(part.height) *
+                                                        part.read_columns.span(part.read_columns.count) * x.size(3));
             plan.parts.push_back(std::move(part));
         }
     return plan;
@@ -221,49 +253,53 @@ void copy_window(View<const T, 4> x, Index begin, Index end, Index top, Index he
 template <class T>
 void gather(Cpu, const GatherPlan& plan, View<const T, 4> x, View<const T, 1> b, View<T, 1> scratch, View<T, 4> y) {
     const Index columns = y.size(3), blocks = panel_blocks<T>(columns);
-    for (const GatherPart& part : plan.parts) {
-        const Index down = (part.rows.count + part.height - 1) / part.height;
-        const Index bands = part.bands(x.size(0));
+    const std::size_t shared = plan.together ? plan.parts.size() : 1; // parts that go through the bands side by side
+    for (std::size_t leader = 0; leader < plan.parts.size(); leader += shared) {
+        const GatherPart& band_of = plan.parts[leader];
+        const Index down = band_of.down(), bands = band_of.bands(x.size(0));
         if (bands * blocks == 0) continue;
         const Index chunks = std::min(blocks, (detail::wanted_items() + bands - 1) / bands);
         parallel_items(bands * chunks, [&](Index item, Index worker) {
             const Index band = item / chunks, chunk = item % chunks;
-            const Index n = band / down * part.images, end = std::min(x.size(0), n + part.images);
-            const Index i = band % down * part.height, height = std::min(part.height, part.rows.count - i);
+            const Index n = band / down * band_of.images, end = std::min(x.size(0), n + band_of.images);
+            const Index i = band % down * band_of.height;
             ProductTile<T> tile{};
-            tile.step = x.stride(3);
+            tile.step = band_of.copies ? 1 : x.stride(3);
             tile.start = b.size() ? Start::bias : Start::zero;
-            if (part.copies) {
+            if (band_of.copies) {
                 T* const window = scratch.data() + plan.panel + worker * plan.window;
-                copy_window(x, n, end, i * part.rows.scale + part.rows.low(), part.rows.span(height),
-                            part.columns.low(), part.columns.span(part.columns.count), window);
+                const Phase &rows = band_of.read_rows, &across = band_of.read_columns;
+                copy_window(x, n, end, i * rows.scale + rows.low(), rows.span(std::min(band_of.height, rows.count - i)),
+                            across.low(), across.span(across.count), window);
                 tile.x = window;
-                tile.step = 1;
-            } else if (part.order == GatherPart::Order::positions) {
+            } else if (band_of.order == GatherPart::Order::positions) {
                 tile.x = x.at(n);
             } else {
-                tile.x = x.at(n, i * part.rows.scale + part.rows.low(), part.columns.low());
+                tile.x = x.at(n, i * band_of.read_rows.scale + band_of.read_rows.low(), band_of.read_columns.low());
             }
-            for (Index k = blocks * chunk / chunks; k < blocks * (chunk + 1) / chunks; ++k) {
-                const Index first = k * block_width<T>;
-                tile.panel = scratch.data() + first * plan.panel_rows;
-                tile.bias = b.data() + (b.size() ? first : 0);
-                tile.width = std::min(block_width<T>, columns - first);
-                if (part.order == GatherPart::Order::rows) {
-                    tile.runs = part.runs;
-                    tile.y = y.at(n, part.rows.first + i * part.rows.step, part.columns.first, first);
-                    tile(part.x_at.data(), part.y_at.data(), (end - n) * height * part.columns.count);
-                    continue;
+            for (const GatherPart& part : std::span(plan.parts).subspan(leader, shared))
+                for (Index k = blocks * chunk / chunks; k < blocks * (chunk + 1) / chunks; ++k) {
+                    const Index first = k * block_width<T>;
+                    tile.panel = scratch.data() + first * plan.panel_rows;
+                    tile.bias = b.data() + (b.size() ? first : 0);
+                    tile.width = std::min(block_width<T>, columns - first);
+                    if (part.order == GatherPart::Order::rows) {
+                        const Index height = std::min(part.height, part.rows.count - i);
+                        if (height <= 0) continue;
+                        tile.runs = part.runs;
+                        tile.y = y.at(n, part.rows.first + i * part.rows.step, part.columns.first, first);
+                        tile(part.x_at.data(), part.y_at.data(), (end - n) * height * part.columns.count);
+                        continue;
+                    }
+                    for (Index position = 0; position < part.rows.count * part.columns.count; ++position) {
+                        const auto at = static_cast<std::size_t>(position);
+                        const std::size_t from = position ? part.ends[at - 1] : 0;
+                        tile.runs = std::span(part.runs).subspan(from, part.ends[at] - from);
+                        tile.y = y.at(n, part.rows.first + position / part.columns.count * part.rows.step,
+                                      part.columns.first + position % part.columns.count * part.columns.step, first);
+                        tile(part.x_at.data(), part.y_at.data(), end - n);
+                    }
                 }
-                for (Index position = 0; position < part.rows.count * part.columns.count; ++position) {
-                    const auto at = static_cast<std::size_t>(position);
-                    const std::size_t from = position ? part.ends[at - 1] : 0;
-                    tile.runs = std::span(part.runs).subspan(from, part.ends[at] - from);
-                    tile.y = y.at(n, part.rows.first + position / part.columns.count * part.rows.step,
-                                  part.columns.first + position % part.columns.count * part.columns.step, first);
-                    tile(part.x_at.data(), part.y_at.data(), end - n);
-                }
-            }
         });
     }
 }
