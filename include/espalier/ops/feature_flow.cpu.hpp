@@ -50,9 +50,10 @@ template <class T> struct FlowCarry {
 
 /// Rows of a chunk that one step reads and writes.
 template <class T> struct FlowRows {
-    const T *before, *after; ///< d = after - before, of branches d = after
-    const T* next;           ///< what is read after this step
-    T* seed;                 ///< of the map that this step is the last one to touch; null before there is one
+    const T* before; ///< of the map before; of branches unused
+    const T* after;  ///< d = after - before, of branches d = after
+    const T* next;   ///< what is read after this step
+    T* seed;         ///< of the map that this step is the last one to touch; null before there is one
 };
 
 /// One step l of a chunk: returns the sums of weight * |d| and of weight * |c| (with `absolute`) or of weight * d^2 and
