@@ -138,15 +138,17 @@ def network_rows():
         for flow in (False, True):
             rows.append(row(f"step/{model}{'+flow' if flow else ''}", "step",
                             {"task": "step", "model": model, "batch": 128, "extent": 32, "flow": flow}))
+    prunings = {"": {}, "+pruned": {"keep_macs": 0.5}, "+pruned8": {"keep_macs": 0.5, "round_to": 8}}
     for model in ("vgg16", "resnet56"):
-        rows.append(row(f"step/{model}+pruned", "step",
-                        {"task": "step", "model": model, "batch": 128, "extent": 32, "keep_macs": 0.5}))
+        for name, pruning in prunings.items():
+            if pruning:
+                rows.append(row(f"step/{model}{name}", "step",
+                                {"task": "step", "model": model, "batch": 128, "extent": 32, **pruning}))
         rows.append(row(f"step/{model}@64", "step", {"task": "step", "model": model, "batch": 128, "extent": 64}))
         for batch in (1, 128):
-            for pruned in (False, True):
-                rows.append(row(f"inference/{model}{'+pruned' if pruned else ''}/{batch}", "inference",
-                                {"task": "inference", "model": model, "batch": batch, "extent": 32,
-                                 **({"keep_macs": 0.5} if pruned else {})}))
+            for name, pruning in prunings.items():
+                rows.append(row(f"inference/{model}{name}/{batch}", "inference",
+                                {"task": "inference", "model": model, "batch": batch, "extent": 32, **pruning}))
     rows.append(row("memory/resnet110", "memory",
                     {"task": "step", "model": "resnet110", "batch": 128, "extent": 32, "judged": False}))
     return rows
@@ -444,7 +446,7 @@ def proportions(results):
     by_name = {r["name"]: r for r in results if r.get("ours_ms")}
     lines = []
     for r in by_name.values():
-        base = by_name.get(re.sub(r"\+(pruned|flow)", "", r["name"]))
+        base = by_name.get(re.sub(r"\+(pruned8?|flow)", "", r["name"]))
         if base is None or base is r:
             continue
         peers = [min((t["median"] for v, t in x["times_ms"].items() if v != "espalier" and v not in x["missing"]), default=None)
@@ -479,12 +481,13 @@ def page(results, machine):
              + (": " + ", ".join(r["name"] for r in losses) if losses else "") + "."]
     for title, kind, intro in (
             ("Training steps", "step", "Forward, loss, backward, update by SGD with momentum; batch 128."),
-            ("Inference", "inference", "The number is the batch size; `pruned`: to half of the multiply-adds.")):
+            ("Inference", "inference", "The number is the batch size; `pruned`: to half of the multiply-adds, `pruned8` in widths "
+             "that are multiples of 8.")):
         if of[kind]:
             lines += ["", f"## {title}", "", intro, "", *table(of[kind]), "", "All peers, ms:", "", *peers_table(of[kind])]
     if shares := proportions(results):
         lines += ["", "## What pruning saves, and feature flow costs", "",
-                  "Each row over the same row without `pruned` or `flow`.", "", *shares]
+                  "Each row over the same row without `pruned`, `pruned8` (widths that are multiples of 8) or `flow`.", "", *shares]
     if of["memory"]:
         lines += ["", "## Memory", "", "Largest resident size of a process that makes two steps of batch 128, everything "
                   "included. *must keep*: inputs of all convolutions and batch norms, and values, gradients and momenta of "

@@ -5,7 +5,8 @@
 //   {"do": "save", "path": "..."}                       -> weights, images, labels, logits, loss, gradients
 //   {"do": "go", "variant": "espalier", "seconds": 1}   -> milliseconds an iteration, over at least one
 //
-// The answer to "load" has the network's cost; without "keep_macs" it is not pruned. "task" is step or inference.
+// The answer to "load" has the network's cost; without "keep_macs" it is not pruned, with "round_to" to widths that are
+// multiples of it. "task" is step or inference.
 
 #include "server.hpp"
 
@@ -42,8 +43,10 @@ public:
         if (row.value("flow", false))
             flow_.emplace(FeatureFlowOptions{.gradient = flow_weight, .curvature = flow_weight});
         if (row.contains("keep_macs")) {
-            const auto plan =
-                pruning::plan(*net_, image, {.criterion = FoldedNorm{}, .keep_macs = row["keep_macs"].get<double>()});
+            const auto plan = pruning::plan(*net_, image,
+                                            {.criterion = FoldedNorm{},
+                                             .keep_macs = row["keep_macs"].get<double>(),
+                                             .round_to = row.value("round_to", Index(1))});
             pruning::apply(plan, *net_);
         }
         if (!trains_) settle(image);
