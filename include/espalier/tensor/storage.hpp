@@ -81,8 +81,9 @@ namespace detail {
 ESPALIER_BODY void* system_block(std::size_t bytes) {
 #if defined(__linux__)
     if (constexpr std::size_t huge_page = std::size_t(1) << 21; bytes >= huge_page) {
-        void* const block = std::aligned_alloc(huge_page, bytes);
-        if (block) madvise(block, bytes, MADV_HUGEPAGE); // a wish: without it the block is as good, only slower
+        void* block = nullptr; // aligned_alloc would want whole huge pages
+        if (posix_memalign(&block, huge_page, bytes) != 0) return nullptr;
+        madvise(block, bytes, MADV_HUGEPAGE); // a wish: without it the block is as good, only slower
         return block;
     }
 #endif
