@@ -23,6 +23,7 @@ import statistics
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -478,7 +479,9 @@ def page(results, machine):
              "counts where both sides stay below "
              + ", ".join(f"{t:.0e} ({k})" for k, t in TOLERANCE.items()).replace("(op)", "(other kernels)") + ".", "",
              f"{len(results)} rows, {len(losses)} of them slower than the fastest peer"
-             + (": " + ", ".join(r["name"] for r in losses) if losses else "") + "."]
+             + (": " + ", ".join(r["name"] for r in losses) if losses else "") + "."
+             + (f" {kept} of them were measured in an earlier run, beside the ceilings of that run."
+                if (kept := machine.get("rows_of_earlier_runs")) else "")]
     for title, kind, intro in (
             ("Training steps", "step", "Forward, loss, backward, update by SGD with momentum; batch 128."),
             ("Inference", "inference", "The number is the batch size; `pruned`: to half of the multiply-adds, `pruned8` in widths "
@@ -506,15 +509,36 @@ def page(results, machine):
     return "\n".join(lines) + "\n"
 
 
+def earlier(folder, machine, wanted):
+    """Rows that an earlier run on such a machine, beside the same peers, left in a folder, without those that are wanted now."""
+    try:
+        *rows, before = json.loads((folder / "results.json").read_text())
+    except FileNotFoundError:
+        return []
+    for key in ("cpu", "instructions", "threads", "torch", "onednn", "rounds"):
+        if before.get(key) != machine[key]:
+            sys.exit(f"bench: expected rows of the same {key} in {folder / 'results.json'}, {machine[key]}, got {before.get(key)}")
+    names = {r["name"] for r in wanted}
+    return [r for r in rows if r["name"] not in names]
+
+
+def finite(value):
+    """With null in place of NaN and infinities, for which JSON has no word: the error of a result that is wrong."""
+    if isinstance(value, dict):
+        return {key: finite(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write(results, machine, folder):
     folder.mkdir(parents=True, exist_ok=True)
     nothing = dict.fromkeys(("ours_ms", "peer", "peer_ms", "ratio", "share_of_floor", "error"))
-    rows = ",\n".join(json.dumps(r, allow_nan=False) for r in [*results, {**nothing, **machine}])
+    rows = ",\n".join(json.dumps(finite(r), allow_nan=False) for r in [*results, {**nothing, **machine}])
     for name, text in (("results.json", f"[\n{rows}\n]\n"), ("RESULTS.md", page(results, machine))):
         draft = folder / (name + ".new")
         draft.write_text(text)
         os.replace(draft, folder / name)
-    print(f"wrote {folder / 'RESULTS.md'} and results.json")
 
 
 # The machine
@@ -535,8 +559,8 @@ def last_level_cache():
     return max((int(s[:-1]) << {"K": 10, "M": 20, "G": 30}[s[-1]] for s in sizes), default=32 << 20)
 
 
-def python_with_torch(given):
-    """The interpreter that was asked for, or one with the newest PyTorch under build/bench/venv."""
+def python_with_torch(given, *more):
+    """The interpreter that was asked for, or one with the newest PyTorch under build/bench/venv, and with more packages."""
     if given:
         return given
     python = WORK / "venv/bin/python"
@@ -546,6 +570,8 @@ def python_with_torch(given):
         subprocess.run([sys.executable, "-m", "venv", WORK / "venv"], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "torch", "numpy", "safetensors"], check=True)
         (WORK / "venv/complete").touch()
+    if more:
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *more], check=True)
     return python
 
 
@@ -591,6 +617,11 @@ def self_test():
     for part in ("| 4.00 |", "0.50 (slower)", "does not count", "1 of them slower than the fastest peer: step/x+flow.",
                  "[no compiler]", "| step/x+flow | 1.00 | 2.00 | 0.25 |", "| PyTorch eager |", "| oneDNN direct |"):
         expect(part in text, True, f"{part!r} in the page")
+    with tempfile.TemporaryDirectory() as name:
+        expect(earlier(Path(name), machine, []), [], "no earlier run")
+        write([fast, slow, wrong], machine, Path(name))
+        kept = earlier(Path(name), machine, [{"name": "step/x+flow"}])
+        expect([r["name"] for r in kept], ["step/x", "conv/y"], "rows of an earlier run")
     expect([number(v) for v in (1234.5, 12.34, 0.01234, 0)], ["1234", "12.3", "0.0123", "0"], "numbers")
     print("bench: self-test: arithmetic and page are right")
 
@@ -608,6 +639,7 @@ def main():
     parser.add_argument("--python", help="an interpreter with torch, numpy and safetensors; else one is set up")
     parser.add_argument("--programs", type=Path, default=ROOT / "build/release/benchmarks", help="where kernels and step are")
     parser.add_argument("--out", type=Path, help="folder for RESULTS.md and results.json")
+    parser.add_argument("--keep", action="store_true", help="keep the rows that are in --out already and not measured now")
     parser.add_argument("--list", action="store_true", help="print the names of the rows and stop")
     parser.add_argument("--self-test", action="store_true", help="check this program's arithmetic and stop")
     options = parser.parse_args()
@@ -624,18 +656,25 @@ def main():
         sys.exit(f"bench: expected a filter that some row's name matches, got {options.filter}")
     options.python = python_with_torch(options.python)
 
+    folder = options.out or (WORK if options.quick or options.filter else ROOT / "benchmarks")
     bench, results, start = Bench(options), [], time.monotonic()
     weight = {"step": 10, "inference": 4, "memory": 6, "conv": 1, "op": 2}
     try:
         bench.look_around()
+        kept = earlier(folder, bench.machine, wanted) if options.keep else []
+        bench.machine["rows_of_earlier_runs"] = len(kept)
+        order = {r["name"]: i for i, r in enumerate([*network_rows(), *operation_rows(), *convolution_rows()])}
         for i, r in enumerate(wanted):
             results.append(bench.measure(r))
+            # What is done stays if the rest is not waited for.
+            write(sorted([*kept, *results], key=lambda r: order.get(r["name"], len(order))), bench.machine, folder)
             done, all_ = (sum(weight[x["kind"]] for x in rows) for rows in (wanted[:i + 1], wanted))
             passed = time.monotonic() - start
             print(progress(results[-1], i + 1, len(wanted), passed, passed * (all_ - done) / done), flush=True)
-        write(results, bench.machine, options.out or (WORK if options.quick or options.filter else ROOT / "benchmarks"))
+        print(f"wrote {folder / 'RESULTS.md'} and results.json")
     except KeyboardInterrupt:
-        sys.exit("\nbench: stopped, nothing written")
+        sys.exit(f"\nbench: stopped; {folder / 'RESULTS.md'} has the {len(results)} rows that were measured" if results else
+                 "\nbench: stopped, nothing written")
     except PeerError as error:
         sys.exit(f"bench: {error}")
     finally:

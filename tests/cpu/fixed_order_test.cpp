@@ -13,7 +13,7 @@ TEST_CASE_TEMPLATE("add_terms: the sums are exactly those of a loop from left to
             auto x = random_tensor<T>({terms * step}), w = random_tensor<T>({terms, outputs}, "w");
             for (Index i = 0; i < x.size(); ++i) x.mutable_data()[i] = std::round(8 * x.data()[i]) / 4;
             for (Index i = 0; i < w.size(); ++i) w.mutable_data()[i] = std::round(8 * w.data()[i]) / 4;
-            Tensor<T> rows({terms * kernels::fixed_order_pitch<T>(outputs)}), y = Tensor<T>::ones({outputs + 1});
+            Tensor<T> rows({terms * whole_vectors<T>(outputs)}), y = Tensor<T>::ones({outputs + 1});
             kernels::fixed_order_rows(view<2>(w), rows.mutable_data());
             kernels::add_terms(x.data(), step, terms, rows.data(), y.mutable_data(), outputs);
             for (Index k = 0; k < outputs; ++k) {

@@ -5,10 +5,10 @@
 using namespace espalier;
 using namespace espalier::test;
 
-TEST_CASE_TEMPLATE("map_rows: a window has zeros around the map and behind its channels", T, float, double) {
+TEST_CASE_TEMPLATE("map_rows: a window has zeros around the map", T, float, double) {
     const auto x = random_tensor<T>({3, 4, 5, 6});
     const auto rows = kernels::map_rows(view<4>(x));
-    for (const Index pitch : {6, 8})
+    for (const Index pitch : {Index(6), whole_vectors<T>(6), whole_vectors<T>(6) + 16})
         for (const Index top : {-2, 0, 3}) {
             constexpr Index height = 3, width = 9, left = 2;
             std::vector<T> window(static_cast<std::size_t>(2 * height * width * pitch),
@@ -19,7 +19,8 @@ TEST_CASE_TEMPLATE("map_rows: a window has zeros around the map and behind its c
                 for (Index h = top; h < top + height; ++h)
                     for (Index v = -left; v < width - left; ++v)
                         for (Index c = 0; c < pitch; ++c, ++at) {
-                            const bool inside = h >= 0 && h < 4 && v >= 0 && v < 5 && c < 6;
+                            const bool inside = h >= 0 && h < 4 && v >= 0 && v < 5;
+                            if (inside && c >= 6) continue; // arbitrary
                             CHECK(*at == (inside ? x.at(n, h, v, c) : T(0)));
                         }
         }

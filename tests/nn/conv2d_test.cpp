@@ -39,3 +39,25 @@ TEST_CASE("Conv2d: extents below one and groups that do not divide are errors") 
     CHECK_THROWS_WITH_AS(Conv2d<float>({.in = 3, .out = 4, .groups = 2}), doctest::Contains("divisible by groups"),
                          ShapeError);
 }
+
+TEST_CASE("Conv2d: depthwise, the groups follow the channels, down to none") {
+    const auto narrowed = [](Conv2d<float> conv, const Shape& weight, const Shape& x) {
+        conv.weight.set_value(Tensor<float>::ones(weight));
+        const Var<float> input = parameter(random_tensor<float>(x));
+        const Var<float> y = conv.forward(input);
+        y.backward(Tensor<float>::ones(y.shape()));
+        CHECK(input.grad().shape() == x);
+        CHECK(conv.weight.grad().shape() == weight);
+        return y.shape();
+    };
+    const Conv2d<float> depthwise({.in = 6, .out = 6, .padding = 1, .groups = 6, .bias = Bias::none});
+    CHECK(narrowed(depthwise, {4, 3, 3, 1}, {2, 5, 5, 4}) == Shape{2, 5, 5, 4});
+    CHECK(narrowed(depthwise, {1, 3, 3, 1}, {2, 5, 5, 1}) == Shape{2, 5, 5, 1});
+    CHECK(narrowed(depthwise, {0, 3, 3, 1}, {2, 5, 5, 0}) == Shape{2, 5, 5, 0});
+    const Conv2d<float> multiplied({.in = 3, .out = 6, .padding = 1, .groups = 3, .bias = Bias::none});
+    CHECK(narrowed(multiplied, {4, 3, 3, 1}, {2, 5, 5, 2}) == Shape{2, 5, 5, 4});
+    CHECK(narrowed(multiplied, {0, 3, 3, 1}, {2, 5, 5, 0}) == Shape{2, 5, 5, 0});
+    const Conv2d<float> whole({.in = 6, .out = 6, .padding = 1, .groups = 6});
+    CHECK_THROWS_WITH_AS(whole.forward(Var<float>(random_tensor<float>({2, 5, 5, 3}))),
+                         doctest::Contains("divisible by 6 groups"), ShapeError);
+}

@@ -33,6 +33,11 @@ constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 TEST_CASE_TEMPLATE("relu", T, float, double) {
     check_activation<T>([](const auto& x) { return relu(x); }, [](double x) { return std::max(x, 0.0); }, 0);
 }
+TEST_CASE_TEMPLATE("relu6", T, float, double) {
+    check_activation<T>([](const auto& x) { return relu6(x); }, [](double x) { return std::max(x, 0.0); }, 0);
+    const auto x = Tensor<T>::from({5}, {-7, 3, 6, 6.5, 100});
+    CHECK(relu6(Var<T>(x)).value().to_vector() == std::vector<T>{0, 3, 6, 6, 6});
+}
 TEST_CASE_TEMPLATE("sigmoid", T, float, double) {
     // exp, a sum and a quotient of numbers below 1: a few roundings.
     check_activation<T>([](const auto& x) { return sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }, 4);
@@ -46,6 +51,13 @@ TEST_CASE("relu: the gradient at 0 is 0, NaN goes through both ways") {
     CHECK(slope_at([](auto& x) { return relu(x); }, 1e-300) == 1);
     CHECK(std::isnan(relu(Var<double>(Tensor<double>::scalar(not_a_number))).item()));
     CHECK(slope_at([](auto& x) { return relu(x); }, not_a_number) == 1);
+}
+
+TEST_CASE("relu6: the gradient at 0, at 6 and beyond is 0, NaN goes through both ways") {
+    for (const double x : {-1.0, 0.0, 6.0, 7.0}) CHECK(slope_at([](auto& v) { return relu6(v); }, x) == 0);
+    for (const double x : {1e-300, 5.9}) CHECK(slope_at([](auto& v) { return relu6(v); }, x) == 1);
+    CHECK(std::isnan(relu6(Var<double>(Tensor<double>::scalar(not_a_number))).item()));
+    CHECK(slope_at([](auto& v) { return relu6(v); }, not_a_number) == 1);
 }
 
 TEST_CASE("sigmoid: far from zero it is 0 or 1, never NaN") {

@@ -1,4 +1,5 @@
 #include "conv2d_reference.hpp"
+#include "support/rule_text.hpp"
 
 #include <espalier/ops/conv2d.hpp>
 
@@ -94,13 +95,16 @@ TEST_CASE_TEMPLATE("conv2d: groups and depthwise", T, float, double) {
 TEST_CASE_TEMPLATE("conv2d: maps that go Winograd's way", T, float, double) {
     check_case<T>({{3, 16, 15, 24}, {40, 3, 3, 24}, {.padding = 1}}, transformed);
     check_case<T>({{4, 14, 14, 40}, {34, 3, 3, 20}, {.padding = 1, .groups = 2}}, transformed);
-    const auto x = random_tensor<T>({3, 16, 15, 24}), w = random_tensor<T>({40, 3, 3, 24}, "w");
-    const auto on = [&](Path path) {
-        const PathScope scope(path);
-        return forward_and_gradients<T>([](auto& v) { return conv2d(v[0], v[1], {.padding = 1}); }, {x, w});
-    };
-    const auto fast = on(Path::fast), precise = on(Path::precise);
-    for (std::size_t i = 0; i < fast.size(); ++i) CHECK_FALSE(same_bits(fast[i], precise[i]));
+    check_case<T>({{64, 2, 2, 48}, {40, 3, 3, 48}, {.padding = 1}}, transformed);
+    for (const Shape& shape : {Shape{3, 16, 15, 24}, Shape{64, 2, 2, 24}}) {
+        const auto x = random_tensor<T>(shape), w = random_tensor<T>({40, 3, 3, 24}, "w");
+        const auto on = [&](Path path) {
+            const PathScope scope(path);
+            return forward_and_gradients<T>([](auto& v) { return conv2d(v[0], v[1], {.padding = 1}); }, {x, w});
+        };
+        const auto fast = on(Path::fast), precise = on(Path::precise);
+        for (std::size_t i = 0; i < fast.size(); ++i) CHECK_FALSE(same_bits(fast[i], precise[i]));
+    }
 }
 
 TEST_CASE("conv2d: gradients agree with differences") {
@@ -225,9 +229,10 @@ TEST_CASE("conv2d: the channel rule") {
     CHECK(depthwise.links()[0].other == ChannelRule::output);
     CHECK(depthwise.links()[1].role == ChannelRole::makes);
     const ChannelRule grouped = rule({2, 4, 5, 6}, {4, 3, 3, 3}, 2);
-    REQUIRE(grouped.links().size() == 1); // what it makes is listed, so that a plan can say why it stays
-    CHECK(grouped.links()[0].role == ChannelRole::makes);
-    REQUIRE(grouped.blocked().size() == 2);
-    CHECK(grouped.blocked()[0].second == "group convolution");
+    // channels 0 and 3 are eaten by entry 0 of the last axis; filters 0 and 2 go together, and 1 and 3
+    CHECK(rule_text(grouped) == "declared 1.0 makes y.-1 1.3[0+3] eats 0.-1 1.3[0+3] eats 0.-1[3] y.-1=y.-1%2 "
+                                "2.0=y.-1");
+    const ChannelRule doubled = rule({2, 4, 5, 2}, {4, 3, 3, 1}, 2); // a channel takes the filters of its group along
+    CHECK(rule_text(doubled) == "declared 1.0 makes y.-1 y.-1[0+2]=0.-1%1 y.-1[2+2]=0.-1[1]%1 2.0=y.-1");
     CHECK(grouped.weight() == 1);
 }

@@ -33,7 +33,7 @@ template <class T> struct Results { Tensor<T> y, dx, dw; };
 
 /// By the kernels; the limits are those of `winograd_weight_plan`.
 struct Limits {
-    Index narrow = Index(384) << 10, wide = Index(4) << 20;
+    Index narrow = Index(384) << 10, wide = Index(8) << 20;
 };
 
 template <class T>
@@ -92,6 +92,19 @@ TEST_CASE_TEMPLATE("winograd: maps of 1x1 to 17x17 and every padding", T, float,
     check_case<T>({1, 3, 3, 2, 3, 0});
 }
 
+TEST_CASE_TEMPLATE("winograd: maps of 2x2 between zeros", T, float, double) {
+    const Tensor<T> x({5, 2, 2, 8}), y({5, 2, 2, 8}), wider({5, 2, 3, 8});
+    const auto rows = kernels::map_rows(view<4>(x));
+    CHECK(kernels::winograd_plan(Cpu{}, rows, 1, View<T, 4>(nullptr, {5, 2, 2, 8})).tiles.outputs == 2);
+    CHECK(kernels::winograd_weight_plan(Cpu{}, rows, kernels::map_rows(view<4>(y)), 1).tiles.outputs == 2);
+    CHECK(kernels::winograd_weight_plan(Cpu{}, rows, kernels::map_rows(view<4>(wider)), 1).tiles.outputs == 4);
+    for (const Index channels : {1, 8, 37})
+        for (const Index filters : {3, 16, 49}) check_case<T>({7, 2, 2, channels, filters, 1});
+    check_case<T>({150, 2, 2, 9, 10, 1});
+    check_case<T>({150, 2, 2, 19, 21, 1}, {0, 1}); // chunks of the gradient of the weights
+    check_case<T>({3, 2, 2, 130, 140, 1});         // tiles first
+}
+
 TEST_CASE_TEMPLATE("winograd: channels and filters that fill no vector", T, float, double) {
     for (const Index channels : {3, 16, 37, 49})
         for (const Index filters : {1, 7, 16, 24, 61}) check_case<T>({2, 6, 6, channels, filters, 1});
@@ -131,7 +144,8 @@ TEST_CASE_TEMPLATE("winograd: no images, no channels", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("winograd: same bits for 1 and 2 threads", T, float, double) {
-    for (const Case& c : {Case{5, 13, 14, 19, 37, 1}, Case{140, 4, 4, 16, 16, 1}, Case{2, 4, 4, 140, 150, 1}}) {
+    for (const Case& c : {Case{5, 13, 14, 19, 37, 1}, Case{140, 4, 4, 16, 16, 1}, Case{2, 4, 4, 140, 150, 1},
+                          Case{70, 2, 2, 40, 50, 1}}) {
         const auto x = random_tensor<T>({c.batch, c.height, c.width, c.channels});
         const auto w = random_tensor<T>({c.filters, 3, 3, c.channels}, "w"), b = random_tensor<T>({c.filters}, "b");
         const auto dy = random_tensor<T>({c.batch, c.height, c.width, c.filters}, "dy");

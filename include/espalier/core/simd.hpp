@@ -96,6 +96,11 @@ private:
 #endif
 };
 
+/// Elements of the vectors that cover `count` of them.
+template <class T> Index whole_vectors(Index count) {
+    return (count + Simd<T>::lanes - 1) / Simd<T>::lanes * Simd<T>::lanes;
+}
+
 /// Makes what this thread has streamed visible before what it writes next, as ordinary stores are.
 inline void end_of_streams() {
 #if defined(__SSE2__)

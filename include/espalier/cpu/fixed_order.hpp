@@ -10,14 +10,9 @@
 namespace espalier::inline ESPALIER_BACKEND {
 namespace kernels {
 
-/// Elements between rows of weights that `add_terms` reads: K rounded up to whole vectors.
-template <class T> Index fixed_order_pitch(Index outputs) {
-    return (outputs + Simd<T>::lanes - 1) / Simd<T>::lanes * Simd<T>::lanes;
-}
-
-/// Copies w [terms, K] to rows of `fixed_order_pitch(K)` elements, the rest zero.
+/// Copies w [terms, K] to rows of `whole_vectors(K)` elements, as `add_terms` reads them, the rest zero.
 template <class T> void fixed_order_rows(View<const T, 2> w, T* rows) {
-    const Index pitch = fixed_order_pitch<T>(w.size(1));
+    const Index pitch = whole_vectors<T>(w.size(1));
     for (Index j = 0; j < w.size(0); ++j)
         for (Index k = 0; k < pitch; ++k) rows[j * pitch + k] = k < w.size(1) ? w(j, k) : T(0);
 }
@@ -25,7 +20,7 @@ template <class T> void fixed_order_rows(View<const T, 2> w, T* rows) {
 /// y[k] = y[k] + x[0] * rows[0][k] + ... + x[(terms - 1) * step] * rows[terms - 1][k], from left to right, k < outputs.
 template <class T> void add_terms(const T* x, Index step, Index terms, const T* rows, T* y, Index outputs) {
     using S = Simd<T>;
-    const Index pitch = fixed_order_pitch<T>(outputs);
+    const Index pitch = whole_vectors<T>(outputs);
     for (Index k = 0; k < outputs; k += S::lanes) {
         const Index count = std::min(S::lanes, outputs - k);
         auto sum = S::load_first(y + k, count);

@@ -136,6 +136,11 @@ void plan_rows(kernels::GatherPart& part, Index taps_across, const View<const T,
                       : std::clamp<Index>((budget / row_size - (rows.span(1) - 1)) / rows.scale, 1, rows.count);
     if (const Index bands = wanted_items() / std::max<Index>(1, work); bands > 1)
         part.height = std::min(part.height, (rows.count + bands - 1) / bands);
+    // The output is written block by block of its channels; what a band writes stays in that cache until it is whole.
+    const Index written = std::max<Index>(1, part.rows.step * y.size(2) * y.size(3));
+    const Index high = std::clamp<Index>(2 * budget / written, 1, std::max<Index>(1, rows.count));
+    part.height = std::min(part.height, high);
+    part.images = high < rows.count ? 1 : std::clamp<Index>(2 * budget / (written * high), 1, part.images);
     for (Index n = 0; n < part.images; ++n)
         for (Index i = 0; i < std::min(part.height, part.rows.count); ++i)
             for (Index j = 0; j < part.columns.count; ++j) {

@@ -37,7 +37,7 @@ void gemm(Cpu on, const GatherPlan& plan, View<const T, 2> x, View<const T, 2> w
 
 /// Elements of scratch that `gemm_fixed_order` takes for w [C,K].
 template <class T> Index gemm_fixed_order_scratch(Cpu, View<const T, 2> w) {
-    return w.size(0) * fixed_order_pitch<T>(w.size(1));
+    return w.size(0) * whole_vectors<T>(w.size(1));
 }
 
 /// As `gemm`, each output adding its terms one by one in the order of c, and the bias last.

@@ -1,6 +1,7 @@
 #pragma once
 
-#include <espalier/core/simd.hpp>
+#include <espalier/cpu/read_ahead.hpp>
+#include <espalier/cpu/transpose.hpp>
 #include <espalier/tensor/view.hpp>
 
 #include <algorithm>
@@ -49,9 +50,7 @@ template <class T> inline constexpr Index block_width = 2 * Simd<T>::lanes;
 /// Blocks of a panel with `columns` columns. The last one has as many vectors as it needs.
 template <class T> Index panel_blocks(Index columns) { return (columns + block_width<T> - 1) / block_width<T>; }
 /// Elements of a panel: the columns rounded up to whole vectors.
-template <class T> Index panel_size(Index rows, Index columns) {
-    return rows * ((columns + Simd<T>::lanes - 1) / Simd<T>::lanes * Simd<T>::lanes);
-}
+template <class T> Index panel_size(Index rows, Index columns) { return rows * whole_vectors<T>(columns); }
 /// Elements of block `b` in one row.
 template <class T> Index panel_width(Index columns, Index b) {
     return columns - b * block_width<T> > Simd<T>::lanes ? block_width<T> : Simd<T>::lanes;
@@ -62,11 +61,21 @@ template <class T> Index panel_width(Index columns, Index b) {
 template <class T> void pack_panel(View<const T, 2> w, Index row, Index panel_rows, Index b, T* panel) {
     const Index first = b * block_width<T>, width = panel_width<T>(w.size(1), b);
     const Index columns = std::min(width, w.size(1) - first), stride = w.stride(1);
+    constexpr Index lanes = Simd<T>::lanes;
     T* to = panel + first * panel_rows + row * width;
-    for (Index i = 0; i < w.size(0); ++i, to += width) {
+    Index i = 0;
+    if (w.stride(0) == 1 && columns == width)
+        for (; i + lanes <= w.size(0); i += lanes, to += lanes * width)
+            for (Index k = 0; k < width; k += lanes) {
+                typename Simd<T>::Vector square[lanes];
+                for (Index j = 0; j < lanes; ++j) square[j] = Simd<T>::load(w.at(i, first + k + j));
+                transpose<T>(square);
+                for (Index j = 0; j < lanes; ++j) Simd<T>::store(to + j * width + k, square[j]);
+            }
+    for (; i < w.size(0); ++i, to += width) {
         const T* const from = w.at(i, first);
         if (stride == 1 && columns == width) {
-            for (Index k = 0; k < width; k += Simd<T>::lanes) Simd<T>::store(to + k, Simd<T>::load(from + k));
+            for (Index k = 0; k < width; k += lanes) Simd<T>::store(to + k, Simd<T>::load(from + k));
             continue;
         }
         for (Index k = 0; k < columns; ++k) to[k] = from[k * stride];
@@ -81,14 +90,15 @@ enum class Start { zero, bias, y };
 ///
 /// Each sum adds its terms one by one in the order of the runs; lanes beyond `width` are computed and dropped.
 template <class T> struct ProductTile {
-    const T* x;                ///< the input; offsets count from here
-    Index step;                ///< elements from one term of a run to the next
-    std::span<const Run> runs; ///< the terms of each sum, in the order of addition
-    const T* panel;            ///< one block, as wide as the vectors that cover `width`
-    const T* bias;             ///< [width], read with `Start::bias`
-    T* y;                      ///< the output; offsets count from here
-    Index width;               ///< at most `block_width`
-    Start start;               ///< what a sum starts with
+    const T* x;                 ///< the input; offsets count from here
+    Index step;                 ///< elements from one term of a run to the next
+    std::span<const Run> runs;  ///< the terms of each sum, in the order of addition
+    const T* panel;             ///< one block, as wide as the vectors that cover `width`
+    const T* bias;              ///< [width], read with `Start::bias`
+    T* y;                       ///< the output; offsets count from here
+    Index width;                ///< at most `block_width`
+    Start start;                ///< what a sum starts with
+    ReadAhead* ahead = nullptr; ///< asked for some at each run, unless null
 
     /// All `count` pixels.
     void operator()(const Index* x_at, const Index* y_at, Index count) const {
@@ -140,6 +150,7 @@ private:
             else
                 each([&](auto i, auto v) __attribute__((always_inline)) { sum[i][v] = S::zero(); });
             for (const Run *run = t.runs.data(), *const last = run + t.runs.size(); run != last; ++run) {
+                if (t.ahead) t.ahead->some();
                 const T *row = t.panel + run->row * row_size, *const end = row + run->count * row_size;
                 for (Index j = run->from; row != end; j += t.step, row += row_size) {
                     typename S::Vector w[V];

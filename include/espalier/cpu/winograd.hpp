@@ -16,9 +16,10 @@ namespace kernels {
 
 /// The transforms in one dimension, of vectors: lane by lane.
 template <class T> struct Winograd {
-    static constexpr int outputs = 4;                ///< pixels a tile makes, along an axis
+    static constexpr int inputs = 6;                 ///< pixels a tile reads, along an axis
+    static constexpr int outputs = 4;                ///< pixels a tile makes
     static constexpr int taps = 3;                   ///< of the filter
-    static constexpr int points = 6;                 ///< pixels a tile reads, and numbers of the transformed tile
+    static constexpr int points = 6;                 ///< numbers of the transformed tile
     static constexpr int products = points * points; ///< of a tile in two dimensions
     using V = typename Simd<T>::Vector;              ///< what is transformed
 

@@ -4,6 +4,8 @@
 #include <espalier/nn/initialize.hpp>
 #include <espalier/ops/conv2d.hpp>
 
+#include <algorithm>
+
 namespace espalier::inline ESPALIER_BACKEND {
 
 /// Whether a layer adds a bias. Before batch norm it has no effect and is left out.
@@ -40,8 +42,11 @@ public:
 
     /// x [N,H,W,C] -> [N,P,Q,K]
     Var<T> forward(const Var<T>& x) const {
-        Conv2dOptions now = options;
-        if (depthwise) now.groups = weight.size(0); // as many as there are channels, also after surgery
+        Conv2dOptions now = options; // with as many groups as there are channels, also after surgery
+        if (depthwise)
+            now.groups = std::max<Index>(1, weight.size(0));
+        else if (options.groups > 1 && weight.size(3) == 1)
+            now.groups = std::max<Index>(1, x.size(3));
         return conv2d(x, weight, bias, now);
     }
 

@@ -12,6 +12,16 @@ template <class T> Var<T> relu(const Var<T>& x) {
         [](T y, T g) { return y <= 0 ? T(0) : g; });
 }
 
+/// y = min(max(x, 0), 6), NaN stays NaN;  dx = dy where 0 < y < 6, else 0.
+/// Source: Howard et al. 2017, "MobileNets"; as in Sandler et al. 2018.
+template <class T> Var<T> relu6(const Var<T>& x) {
+    return detail::unary(
+        "relu6", x, ChannelRule::same(), detail::Keeps::y, [](T v) { return v < 0   ? T(0)
+                                                                            : v > 6 ? T(6)
+                                                                                    : v; },
+        [](T y, T g) { return y <= 0 || y >= 6 ? T(0) : g; });
+}
+
 /// y = 1 / (1 + e^-x), which overflows nowhere;  dx = y (1 - y) dy.
 template <class T> Var<T> sigmoid(const Var<T>& x) {
     return detail::unary(
@@ -27,6 +37,7 @@ template <class T> Var<T> tanh(const Var<T>& x) {
 }
 
 ESPALIER_COMPILED_FUNCTION(relu);
+ESPALIER_COMPILED_FUNCTION(relu6);
 ESPALIER_COMPILED_FUNCTION(sigmoid);
 ESPALIER_COMPILED_FUNCTION(tanh);
 

@@ -132,9 +132,14 @@ template <class T, class Body> void batch_norm_each(Index pixels, Index channels
         const Index row = batch_norm_row(channels), end = pixels * channels;
         for (Index e = 0; e < end; e += row)
             for_lanes<T>(std::min(row, end - e), [=]<class S>(S, Index i) { body(S{}, e + i, e + i, i); });
-    } else {
-        for (Index m = 0; m < pixels; ++m)
-            for_lanes<T>(channels, [=]<class S>(S, Index i) { body(S{}, m * channels + i, m * pitch + i, i); });
+        return;
+    }
+    // Between pixels there is room for whole vectors, and a vector may read some of the next pixel, if there is one.
+    const Index whole = whole_vectors<T>(channels);
+    const bool roomy = whole <= pitch && whole <= batch_norm_row(channels);
+    for (Index m = 0; m < pixels; ++m) {
+        const Index width = roomy && m * channels + whole <= pixels * channels ? whole : channels;
+        for_lanes<T>(width, [=]<class S>(S, Index i) { body(S{}, m * channels + i, m * pitch + i, i); });
     }
 }
 

@@ -80,7 +80,7 @@ void conv2d_data_gradient(Cpu on, const GatherPlan& plan, View<const T, 4> dy, V
 
 /// Elements of scratch that `conv2d_fixed_order` takes.
 template <class T> Index conv2d_fixed_order_scratch(Cpu, View<const T, 4> w) {
-    return w.size(1) * w.size(2) * w.size(3) * fixed_order_pitch<T>(w.size(0));
+    return w.size(1) * w.size(2) * w.size(3) * whole_vectors<T>(w.size(0));
 }
 
 /// As `conv2d`, each output adding its terms one by one in the order r, s, c, and the bias last.
@@ -88,7 +88,7 @@ template <class T>
 void conv2d_fixed_order(Cpu, View<const T, 4> x, View<const T, 4> w, View<const T, 1> b, const Conv2dOptions& o,
                         View<T, 1> scratch, View<T, 4> y) {
     const Index terms = w.size(1) * w.size(2) * w.size(3), filters = w.size(0);
-    const Index tap_size = w.size(3) * fixed_order_pitch<T>(filters);
+    const Index tap_size = w.size(3) * whole_vectors<T>(filters);
     fixed_order_rows(View<const T, 2>(w.data(), {terms, filters}, {1, w.stride(0)}), scratch.data());
     parallel_for(y.size(0) * y.size(1), [&](Index line) {
         const Index n = line / y.size(1), p = line % y.size(1);

@@ -22,7 +22,7 @@ template <class T> void depthwise_taps(Cpu, View<const T, 4> w, View<T, 3> taps)
 }
 
 /// y[n,p,q,c] = sum over r, s of x[n, p*stride + r*dilation - padding, ..., c] * taps[r,s,c], then b[c] unless empty.
-/// Terms are added in the order r, s on every path.
+/// Terms are added in the order r, s.
 template <class T>
 void conv2d_depthwise(Cpu, View<const T, 4> x, View<const T, 3> taps, View<const T, 1> b, const Conv2dOptions& o,
                       View<T, 4> y) {

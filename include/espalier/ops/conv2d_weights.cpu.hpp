@@ -28,6 +28,7 @@ struct WeightPlan {
     std::vector<Index> x_at;                  ///< of a tile: where its elements lie in the input
     std::vector<Run> runs;                    ///< by band and tile
     std::vector<std::size_t> ends;            ///< of band and tile: where its runs end
+    Index asks = 0;                           ///< runs that tiles go through for a piece, about
     Index window = 0, panel = 0, partial = 0; ///< elements: x of a piece, dy of a piece, sum of a segment
 
     /// Input row that a band from output row `p` on starts with.
@@ -99,6 +100,8 @@ WeightPlan conv2d_weight_gradient_plan(Cpu, View<const T, 4> x, View<const T, 4>
             plan.ends.push_back(plan.runs.size());
         }
     }
+    const Index sums = (plan.pads ? taps * channels : plan.channels) / 6 + 1; // tiles of them
+    plan.asks = static_cast<Index>(plan.runs.size()) / plan.bands * sums * panel_blocks<T>(dw.size(0)) * plan.chunks;
     if (plan.pads) plan.rows = reach(plan.height, dw.size(1));
     plan.window = !plan.copies_x ? 0 : plan.rows * row;
     plan.panel = !plan.copies_dy ? 0 : panel_size<T>(plan.height * columns * plan.images, dy.size(3));
@@ -133,10 +136,19 @@ void pack_piece(const kernels::WeightPlan& plan, View<const T, 4> dy, Index n, I
     if (images < plan.images) std::fill_n(panel, plan.panel, T(0));
     const auto pack = [&](View<const T, 2> pixels_of, Index first) {
         // A pixel at a time: its filters are read in one stream and go to all blocks.
-        for (Index i = 0; i < pixels_of.size(0); ++i)
-            for (Index b = 0; b < kernels::panel_blocks<T>(filters); ++b)
-                kernels::pack_panel(View<const T, 2>(pixels_of.at(i), {1, filters}, {filters, 1}), first + i, pixels, b,
-                                    panel);
+        constexpr Index lanes = Simd<T>::lanes, block = kernels::block_width<T>;
+        const Index whole = filters / block * block, rest = filters - whole;
+        const Index width = rest ? kernels::panel_width<T>(filters, whole / block) : 0;
+        T *to = panel + first * block, *last = panel + whole * pixels + first * width;
+        for (Index i = 0; i < pixels_of.size(0); ++i, to += block, last += width) {
+            const T* const from = pixels_of.at(i);
+            for (Index k = 0; k < whole; k += block) {
+                Simd<T>::store(to + k * pixels, Simd<T>::load(from + k));
+                Simd<T>::store(to + k * pixels + lanes, Simd<T>::load(from + k + lanes));
+            }
+            for (Index k = 0; k < width; k += lanes)
+                Simd<T>::store(last + k, Simd<T>::load_first(from + whole + k, std::min(lanes, rest - k)));
+        }
     };
     for (Index h = 0; h < rows; ++h) {
         if (plan.images == 1)
@@ -173,13 +185,23 @@ void conv2d_weight_gradient(Cpu, const WeightPlan& plan, View<const T, 4> x, Vie
         const Index begin = plan.pieces * segment / plan.segments, end = plan.pieces * (segment + 1) / plan.segments;
         T *const window = own + worker * (plan.window + plan.panel), *const panel = window + plan.window;
         T* const partial = scratch.data() + segment * plan.partial;
+        ReadAhead ahead;
         ProductTile<T> tile{};
         tile.step = plan.step;
+        tile.ahead = plan.images == 1 ? &ahead : nullptr; // runs over several images are too short to ask at each
         for (Index piece = begin; piece < end; ++piece) {
             const Index n = piece / plan.bands * plan.images, band = piece % plan.bands, p = band * plan.height;
             const Index top = plan.top(p, o);
             tile.start = piece == begin ? Start::zero : Start::y;
             if (plan.copies_dy) detail::pack_piece(plan, dy, n, p, std::min(plan.height, dy.size(1) - p), panel);
+            if (piece + 1 < end) { // what the next piece copies
+                const Index m = (piece + 1) / plan.bands * plan.images, q = (piece + 1) % plan.bands * plan.height;
+                ahead.add(dy.at(m, q), pixels * filters * static_cast<Index>(sizeof(T)));
+                if (plan.chunks == 1)
+                    ahead.add(x.at(m, std::max<Index>(0, plan.top(q, o))),
+                              plan.images * plan.rows * x.stride(1) * static_cast<Index>(sizeof(T)));
+                ahead.share(plan.asks);
+            }
             const T* const gradient = plan.copies_dy ? panel : dy.at(n, p);
             for (Index chunk = plan.chunks * part / plan.parts; chunk < plan.chunks * (part + 1) / plan.parts;
                  ++chunk) {

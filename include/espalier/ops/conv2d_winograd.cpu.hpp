@@ -4,6 +4,7 @@
 #include <espalier/cpu/gather.hpp>
 #include <espalier/cpu/lanes.hpp>
 #include <espalier/cpu/map_rows.hpp>
+#include <espalier/cpu/padded_pair.hpp>
 #include <espalier/cpu/winograd.hpp>
 #include <espalier/ops/conv2d_options.hpp>
 
@@ -11,8 +12,9 @@
 #include <vector>
 
 // 3x3 convolutions of stride 1 by Winograd's F(4x4, 3x3): transformed tiles of the input times transformed filters, one
-// matrix product for each of 36 points, and the products transformed back. The gradient of the data is the same with
-// filters turned around; that of the weights is its transpose, conv2d_winograd_weights.cpu.hpp.
+// matrix product for each of 36 points, and the products transformed back. Maps of 2x2 pixels in a frame of zeros are
+// such a tile themselves, with 9 points (`PaddedPair`). The gradient of the data is the same with filters turned
+// around; that of the weights is its transpose, conv2d_winograd_weights.cpu.hpp.
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -24,7 +26,7 @@ inline constexpr Index skew = 16;
 
 /// From one row of `width` elements to the next: whole vectors, and no large power of two apart.
 template <class T> Index skewed_pitch(Index width) {
-    const Index whole = (width + Simd<T>::lanes - 1) / Simd<T>::lanes * Simd<T>::lanes;
+    const Index whole = whole_vectors<T>(width);
     return whole % 128 == 0 ? whole + skew : whole;
 }
 
@@ -43,9 +45,10 @@ inline std::vector<Index> multiples(Index count, Index step) {
 
 namespace kernels {
 
-/// The 4x4 tiles of the maps of a batch, by image, then down, then across; and the bands that they are worked on in:
-/// some rows of tiles of one image, or some whole images.
+/// The tiles of the maps of a batch, by image, then down, then across; and the bands that they are worked on in: some
+/// rows of tiles of one image, or some whole images.
 struct WinogradTiles {
+    Index outputs = 4;                     ///< pixels of a tile along an axis: 4 (`Winograd`) or 2 (`PaddedPair`)
     Index batch = 0, down = 0, across = 0; ///< images; tiles of an image
     Index images = 1, rows = 1;            ///< of a band; rows of tiles
 
@@ -66,22 +69,30 @@ struct WinogradTiles {
     }
 };
 
+/// Whether maps [P,Q] between so many zeros are one `PaddedPair`.
+inline bool is_padded_pair(Index p, Index q, Index padding) { return p == 2 && q == 2 && padding == 1; }
+
 /// The tiles of N = `batch` maps [P,Q], in bands of about `wanted` tiles.
-inline WinogradTiles winograd_tiles(Index batch, Index p, Index q, Index wanted) {
+inline WinogradTiles winograd_tiles(Index batch, Index p, Index q, Index padding, Index wanted) {
     const auto evenly = [](Index all, Index most) { // the fewest parts, of nearly one size
         const Index parts = (all + most - 1) / most;
         return parts ? (all + parts - 1) / parts : 1;
     };
-    WinogradTiles tiles{.batch = batch, .down = (p + 3) / 4, .across = (q + 3) / 4};
+    WinogradTiles tiles{.outputs = is_padded_pair(p, q, padding) ? 2 : 4, .batch = batch};
+    tiles.down = (p + tiles.outputs - 1) / tiles.outputs;
+    tiles.across = (q + tiles.outputs - 1) / tiles.outputs;
     tiles.rows = evenly(tiles.down, std::max<Index>(1, wanted / tiles.across));
     if (tiles.rows == tiles.down)
         tiles.images = evenly(batch, std::max<Index>(1, wanted / (tiles.down * tiles.across)));
     return tiles;
 }
 
-/// Whether Winograd's way is the faster one for a convolution of x [N,H,W,C] with w [K,R,S,C], or for either of its
-/// gradients: its products and its transforms against the products of the taps that lie inside.
-template <class T> bool winograd_pays(const Shape& x, const Shape& w, const Conv2dOptions& o) {
+/// What is computed of a convolution: its output, or one of its gradients.
+enum class ConvPass { forward, data_gradient, weight_gradient };
+
+/// Whether the way by transforms is the faster one for a pass of a convolution of x [N,H,W,C] with w [K,R,S,C]: its
+/// products and its transforms against the products of the taps that lie inside.
+template <class T> bool winograd_pays(const Shape& x, const Shape& w, const Conv2dOptions& o, ConvPass pass) {
     if (w[1] != 3 || w[2] != 3 || o.stride != 1 || o.dilation != 1 || o.groups != 1 || o.padding > 2) return false;
     const Index p = o.output(x[1], 3), q = o.output(x[2], 3);
     const auto taps_inside = [&](Index outputs, Index extent) {
@@ -93,18 +104,31 @@ template <class T> bool winograd_pays(const Shape& x, const Shape& w, const Conv
     const double tiles = static_cast<double>(x[0] * ((p + 3) / 4) * ((q + 3) / 4));
     const double taps = static_cast<double>(x[0] * taps_inside(p, x[1]) * taps_inside(q, x[2]));
     const auto whole = [](Index width) { // what vectors make of it
-        return static_cast<double>((width + Simd<T>::lanes - 1) / Simd<T>::lanes * Simd<T>::lanes);
+        return static_cast<double>(whole_vectors<T>(width));
     };
-    const double matrix = static_cast<double>(x[3]) * whole(w[0]);
-    // In multiply-adds that take the same time, measured with AVX2: products are small and reach less of the peak, a
-    // tile is transformed at 430 a channel, a filter at 800 a channel.
-    return (1.3 * 36 * tiles + 800) * matrix + 430 * tiles * (whole(x[3]) + whole(w[0])) < taps * matrix;
+    // In multiply-adds of the direct way that take the same time: of a product, which costs as much as so many channels
+    // more, of a filter for a channel, and of a channel of a tile. Chosen so that benchmarks/choices.cpp, with AVX2,
+    // loses least.
+    struct Prices {
+        double product, more, filter, tile;
+    };
+    static constexpr Prices prices[] = {{1.8, 3, 40, 60}, {1.8, 0, 450, 240}, {1.2, 9, 1500, 0}};
+    static constexpr Prices pair_prices[] = {{1, 0, 5, 15}, {1.1, 0, 80, 20}, {1, 0, 0, 65}};
+    const bool pair = is_padded_pair(p, q, o.padding);
+    const Prices& price = (pair ? pair_prices : prices)[static_cast<std::size_t>(pass)];
+    const Index eaten = pass == ConvPass::data_gradient ? w[0] : x[3],
+                made = pass == ConvPass::data_gradient ? x[3] : w[0];
+    const double terms = static_cast<double>(eaten), matrix = terms * whole(made);
+    const double products = tiles * static_cast<double>(pair ? PaddedPair<T>::products : Winograd<T>::products);
+    return price.product * products * (terms + price.more) * whole(made) + price.filter * matrix +
+               price.tile * tiles * (whole(eaten) + whole(made)) <
+           taps * matrix;
 }
 
 /// How a convolution is cut up, worked out from shapes alone.
 struct WinogradPlan {
     WinogradTiles tiles;          ///< of all images; a band is transformed together
-    Index padding = 0;            ///< zeros around the input
+    Index padding = 0;            ///< zeros around the input that tiles read
     bool tiles_first = false;     ///< transforms all tiles, then group by group of filters; or the other way around
     Index pitch = 0;              ///< elements from a transformed tile to the next
     Index window = 0;             ///< elements of the input of a band, with its padding
@@ -126,14 +150,18 @@ struct WinogradPlan {
 
 /// Plan of `conv2d_winograd` for x [N,H,W,C], `padding` zeros around it, and y [N,P,Q,K].
 template <class T> WinogradPlan winograd_plan(Cpu, const MapRows<T>& x, Index padding, View<T, 4> y) {
-    constexpr Index products = Winograd<T>::products;
     const Index all = x.batch * ((y.size(1) + 3) / 4) * ((y.size(2) + 3) / 4);
     // A multiple of the 6 and 8 tiles that fill registers; bands of 64 channels stay in a second-level cache.
     const Index wanted = std::clamp<Index>(all / detail::wanted_items() / 6 * 6, 6, 24);
-    WinogradPlan plan{.tiles = winograd_tiles(x.batch, y.size(1), y.size(2), wanted), .padding = padding};
-    const Index most = plan.tiles.most();
+    WinogradPlan plan{.tiles = winograd_tiles(x.batch, y.size(1), y.size(2), padding, wanted)};
+    const WinogradTiles& tiles = plan.tiles;
+    const bool pair = tiles.outputs == PaddedPair<T>::outputs;
+    const Index products = pair ? PaddedPair<T>::products : Winograd<T>::products, beyond = pair ? 0 : 2;
+    const Index most = tiles.most();
+    plan.padding = pair ? 0 : padding;
     plan.pitch = detail::skewed_pitch<T>(x.channels);
-    plan.window = plan.tiles.images * (4 * plan.tiles.rows + 2) * (4 * plan.tiles.across + 2) * plan.pitch;
+    plan.window =
+        tiles.images * (tiles.outputs * tiles.rows + beyond) * (tiles.outputs * tiles.across + beyond) * plan.pitch;
     plan.input = products * (most * plan.pitch + detail::skew);
     plan.filters = products * (x.channels * block_width<T> + detail::skew);
     plan.sums = products * (most * block_width<T> + detail::skew);
@@ -148,39 +176,42 @@ template <class T> WinogradPlan winograd_plan(Cpu, const MapRows<T>& x, Index pa
 /// Transforms the tiles of a band of x: to[point][tile][channel], `pitch` elements from pixel to pixel and from tile to
 /// tile and `point` from point to point. `window` is scratch for the band's pixels.
 ///
-/// Tiles overlap by two columns, so columns are transformed first, each once for both of its tiles.
-template <class T>
+/// Tiles of `Winograd` overlap by two columns, so columns are transformed first, each once for both of its tiles.
+template <class Transform, class T>
 void winograd_input(const WinogradTiles& tiles, const WinogradTiles::Band& band, const MapRows<T>& x, Index padding,
                     Index pitch, T* window, T* to, Index point) {
     using S = Simd<T>;
     constexpr Index together = 2, longest = 32; // vectors: a cache line of floats; tiles that share a pass
-    const Index height = 4 * band.rows + 2, width = 4 * tiles.across + 2, row = width * pitch;
-    read_window(x, band.n, band.n + band.images, 4 * band.row - padding, height, padding, width, pitch, window);
+    constexpr int inputs = Transform::inputs, outputs = Transform::outputs, points = Transform::points;
+    const Index height = outputs * (band.rows - 1) + inputs, width = outputs * (tiles.across - 1) + inputs;
+    const Index row = width * pitch;
+    read_window(x, band.n, band.n + band.images, outputs * band.row - padding, height, padding, width, pitch, window);
     for (Index n = 0; n < band.images; ++n)
         for (Index r = 0; r < band.rows; ++r)
             for (Index q = 0; q < tiles.across; q += longest) {
                 const Index count = std::min(longest, tiles.across - q);
-                const T* const corner = window + (n * height + 4 * r) * row + 4 * q * pitch;
+                const T* const corner = window + (n * height + outputs * r) * row + outputs * q * pitch;
                 T* const out = to + ((n * band.rows + r) * tiles.across + q) * pitch;
                 for (Index c = 0; c < x.channels; c += together * S::lanes) {
                     const Index vectors = x.channels - c > S::lanes ? together : 1;
-                    typename S::Vector half[4 * longest + 2][together][6];
-                    for (Index j = 0; j < 4 * count + 2; ++j)
+                    typename S::Vector half[outputs * (longest - 1) + inputs][together][points];
+                    for (Index j = 0; j < outputs * (count - 1) + inputs; ++j)
                         for (Index v = 0; v < vectors; ++v) {
                             const T* const from = corner + j * pitch + c + v * S::lanes;
-                            typename S::Vector column[6];
-                            detail::unrolled<6>([&](auto i) { column[i] = S::load(from + i * row); });
-                            Winograd<T>::input(column, half[j][v]);
+                            typename S::Vector column[inputs];
+                            detail::unrolled<inputs>([&](auto i) { column[i] = S::load(from + i * row); });
+                            Transform::input(column, half[j][v]);
                         }
                     for (Index t = 0; t < count; ++t)
                         for (Index v = 0; v < vectors; ++v) {
                             T* const at = out + t * pitch + c + v * S::lanes;
-                            detail::unrolled<6>([&](auto i) {
-                                typename S::Vector line[6], transformed[6];
-                                detail::unrolled<6>([&](auto j) { line[j] = half[4 * t + j][v][i]; });
-                                Winograd<T>::input(line, transformed);
-                                detail::unrolled<6>(
-                                    [&](auto j) { S::store(at + (i * 6 + j) * point, transformed[j]); });
+                            detail::unrolled<points>([&](auto i) {
+                                typename S::Vector line[inputs], transformed[points];
+                                detail::unrolled<inputs>([&](auto j) { line[j] = half[outputs * t + j][v][i]; });
+                                Transform::input(line, transformed);
+                                detail::unrolled<points>([&](auto j) {
+                                    S::store(at + (i * Transform::points + j) * point, transformed[j]);
+                                });
                             });
                         }
                 }
@@ -188,76 +219,96 @@ void winograd_input(const WinogradTiles& tiles, const WinogradTiles::Band& band,
 }
 
 /// Transforms block b of the columns of w [3,3,C,K]: to[point][c][column], `point` elements from point to point.
-template <class T> void winograd_filters(View<const T, 4> w, Index b, T* to, Index point) {
+template <class Transform, class T> void winograd_filters(View<const T, 4> w, Index b, T* to, Index point) {
     using S = Simd<T>;
+    constexpr int taps = Transform::taps, points = Transform::points;
     const Index first = b * block_width<T>, width = panel_width<T>(w.size(3), b), step = w.stride(3);
-    for (Index c = 0; c < w.size(2); ++c)
-        for (Index v = 0; v < width; v += S::lanes) {
-            const Index count = std::clamp<Index>(w.size(3) - first - v, 0, S::lanes);
-            transform_tile<T, 3, 6>(
-                Winograd<T>::filter,
-                [&](int r, int s) {
-                    const T* const from = w.at(r, s, c, first + v);
-                    if (step == 1) return S::load_first(from, count);
-                    typename S::Vector taps{};
-                    for (Index i = 0; i < count; ++i) taps[i] = from[i * step];
-                    return taps;
-                },
-                [&](int i, int j, auto t) { S::store(to + (i * 6 + j) * point + c * width + v, t); });
-        }
+    const auto count = [&](Index v) { return std::clamp<Index>(w.size(3) - first - v, 0, S::lanes); };
+    const auto transform = [&](Index c, Index v, const auto& load) {
+        transform_tile<T, taps, points>(Transform::filter, load, [&](int i, int j, auto t) {
+            S::store(to + (i * points + j) * point + c * width + v, t);
+        });
+    };
+    Index c = 0;
+    if (w.stride(2) == 1) // channels lie side by side, filters do not
+        for (; c + S::lanes <= w.size(2); c += S::lanes)
+            for (Index v = 0; v < width; v += S::lanes) {
+                typename S::Vector square[taps][taps][S::lanes];
+                for (int r = 0; r < taps; ++r)
+                    for (int s = 0; s < taps; ++s) {
+                        for (Index k = 0; k < S::lanes; ++k)
+                            square[r][s][k] = k < count(v) ? S::load(w.at(r, s, c, first + v + k)) : S::zero();
+                        transpose<T>(square[r][s]);
+                    }
+                for (Index i = 0; i < S::lanes; ++i) transform(c + i, v, [&](int r, int s) { return square[r][s][i]; });
+            }
+    for (; c < w.size(2); ++c)
+        for (Index v = 0; v < width; v += S::lanes)
+            transform(c, v, [&](int r, int s) {
+                const T* const from = w.at(r, s, c, first + v);
+                if (step == 1) return count(v) == S::lanes ? S::load(from) : S::load_first(from, count(v));
+                typename S::Vector line{};
+                for (Index k = 0; k < count(v); ++k) line[k] = from[k * step];
+                return line;
+            });
 }
 
 /// Transforms sums[point][tile][column] of a band and of block b of the filters to y, plus bias.
-template <class T>
+template <class Transform, class T>
 void winograd_output(const WinogradTiles& tiles, const WinogradTiles::Band& band, const T* sums, Index point, Index b,
                      View<const T, 1> bias, View<T, 4> y) {
+    constexpr int outputs = Transform::outputs, points = Transform::points;
     const Index width = panel_width<T>(y.size(3), b), k = b * block_width<T>, filters = std::min(width, y.size(3) - k);
     const Index down = y.stride(1), across = y.stride(2);
     for (Index t = 0; t < band.count; ++t, sums += width) {
-        const Index line = t / tiles.across, q = t % tiles.across * 4;
-        const Index n = band.n + line / band.rows, p = (band.row + line % band.rows) * 4;
+        const Index line = t / tiles.across, q = t % tiles.across * outputs;
+        const Index n = band.n + line / band.rows, p = (band.row + line % band.rows) * outputs;
         const Index rows = y.size(1) - p, columns = y.size(2) - q;
         T* const corner = y.at(n, p, q, k);
         for_vectors<T>(filters, [&](auto lanes, Index v) {
             if (v % detail::line<T> == 0)
-                for (Index i = 0; i < 4; ++i)
-                    for (Index j = 4; j < 8; ++j) __builtin_prefetch(corner + i * down + j * across + v, 1);
+                for (Index i = 0; i < outputs; ++i)
+                    for (Index j = outputs; j < 2 * outputs; ++j)
+                        __builtin_prefetch(corner + i * down + j * across + v, 1);
             const auto start = bias.size() ? lanes.load(bias.data() + k + v) : Simd<T>::zero();
             const auto load = [from = sums + v, point](int i, int j) {
-                return Simd<T>::load(from + (i * 6 + j) * point);
+                return Simd<T>::load(from + (i * Transform::points + j) * point);
             };
-            if (rows >= 4 && columns >= 4)
-                transform_tile<T, 6, 4>(Winograd<T>::output, load, [=, to = corner + v](int i, int j, auto sum) {
-                    lanes.store(to + i * down + j * across, sum + start);
-                });
+            if (rows >= outputs && columns >= outputs)
+                transform_tile<T, points, outputs>(Transform::output, load,
+                                                   [=, to = corner + v](int i, int j, auto sum) {
+                                                       lanes.store(to + i * down + j * across, sum + start);
+                                                   });
             else
-                transform_tile<T, 6, 4>(Winograd<T>::output, load, [=, to = corner + v](int i, int j, auto sum) {
-                    if (i < rows && j < columns) lanes.store(to + i * down + j * across, sum + start);
-                });
+                transform_tile<T, points, outputs>(Transform::output, load,
+                                                   [=, to = corner + v](int i, int j, auto sum) {
+                                                       if (i < rows && j < columns)
+                                                           lanes.store(to + i * down + j * across, sum + start);
+                                                   });
         });
     }
 }
 
-/// y = x convolved with w [3,3,C,K] at stride 1, plus b unless that is empty. The last axis of y is contiguous.
-template <class T>
-void conv2d_winograd(Cpu, const WinogradPlan& plan, const MapRows<T>& x, View<const T, 4> w, View<const T, 1> b,
-                     View<T, 1> scratch, View<T, 4> y) {
+/// `conv2d_winograd` by one of the two transforms.
+template <class Transform, class T>
+void conv2d_transformed(const WinogradPlan& plan, const MapRows<T>& x, View<const T, 4> w, View<const T, 1> b,
+                        View<T, 1> scratch, View<T, 4> y) {
     const Index most = plan.tiles.most(), tile_point = most * plan.pitch + detail::skew;
     T *const shared = scratch.data(), *const own = shared + plan.shared();
     const auto x_at = detail::multiples(most, plan.pitch);
     const auto wide = detail::multiples(most, block_width<T>), narrow = detail::multiples(most, Simd<T>::lanes);
 
     const auto transform_tiles = [&](Index i, T* window, T* to) {
-        winograd_input(plan.tiles, plan.tiles.band(i), x, plan.padding, plan.pitch, window, to, tile_point);
+        winograd_input<Transform>(plan.tiles, plan.tiles.band(i), x, plan.padding, plan.pitch, window, to, tile_point);
     };
     const auto transform_filters = [&](Index f, T* to) {
-        winograd_filters(w, f, to, x.channels * panel_width<T>(y.size(3), f) + detail::skew);
+        winograd_filters<Transform>(w, f, to, x.channels * panel_width<T>(y.size(3), f) + detail::skew);
     };
     const auto multiply = [&](Index i, const T* tiles, Index group, const T* filters, T* sums) {
         const WinogradTiles::Band band = plan.tiles.band(i);
         const Index begin = group * plan.group, end = std::min(begin + plan.group, plan.filter_blocks);
         const Run run{0, 0, x.channels};
-        for (Index p = 0; p < Winograd<T>::products; ++p)
+        for (Index p = 0; p < Transform::products; ++p)
             for (Index f = begin; f < end; ++f) {
                 const Index width = panel_width<T>(y.size(3), f);
                 const T* const panel = filters + (f - begin) * plan.filters + p * (x.channels * width + detail::skew);
@@ -266,8 +317,8 @@ void conv2d_winograd(Cpu, const WinogradPlan& plan, const MapRows<T>& x, View<co
                     x_at.data(), (width == block_width<T> ? wide : narrow).data(), band.count);
             }
         for (Index f = begin; f < end; ++f)
-            winograd_output(plan.tiles, band, sums + (f - begin) * plan.sums,
-                            most * panel_width<T>(y.size(3), f) + detail::skew, f, b, y);
+            winograd_output<Transform>(plan.tiles, band, sums + (f - begin) * plan.sums,
+                                       most * panel_width<T>(y.size(3), f) + detail::skew, f, b, y);
     };
 
     if (plan.tiles_first) {
@@ -290,6 +341,16 @@ void conv2d_winograd(Cpu, const WinogradPlan& plan, const MapRows<T>& x, View<co
                 multiply(i, tiles, group, shared + group * plan.filters, tiles + plan.input);
         });
     }
+}
+
+/// y = x convolved with w [3,3,C,K] at stride 1, plus b unless that is empty. The last axis of y is contiguous.
+template <class T>
+void conv2d_winograd(Cpu, const WinogradPlan& plan, const MapRows<T>& x, View<const T, 4> w, View<const T, 1> b,
+                     View<T, 1> scratch, View<T, 4> y) {
+    if (plan.tiles.outputs == PaddedPair<T>::outputs)
+        conv2d_transformed<PaddedPair<T>>(plan, x, w, b, scratch, y);
+    else
+        conv2d_transformed<Winograd<T>>(plan, x, w, b, scratch, y);
 }
 
 } // namespace kernels

@@ -16,7 +16,7 @@ namespace kernels {
 /// a block of filters by some channels, adds the products to its sums.
 struct WinogradWeightPlan {
     WinogradTiles tiles;                     ///< of all images; a band is transformed together
-    Index padding = 0;                       ///< zeros around the input
+    Index padding = 0;                       ///< zeros around the input that tiles read
     Index parts = 0;                         ///< of a narrow layer's batch; 0 for a wide layer
     Index chunk = 1, most = 1;               ///< bands of a chunk, and tiles; for a narrow layer of one band
     Index channels = 1, slabs = 0;           ///< of a slab at most; slabs of a block of filters
@@ -42,16 +42,18 @@ struct WinogradWeightPlan {
 /// narrow layer and a chunk of a wide one have about so many bytes at most.
 template <class T>
 WinogradWeightPlan winograd_weight_plan(Cpu, const MapRows<T>& x, const MapRows<T>& dy, Index padding,
-                                        Index narrow = Index(384) << 10, Index wide = Index(4) << 20) {
-    constexpr Index products = Winograd<T>::products, size = products * static_cast<Index>(sizeof(T));
+                                        Index narrow = Index(384) << 10, Index wide = Index(8) << 20) {
+    const bool pair = is_padded_pair(dy.height, dy.width, padding);
+    const Index products = pair ? PaddedPair<T>::products : Winograd<T>::products;
+    const Index size = products * static_cast<Index>(sizeof(T)), beyond = pair ? 0 : 2;
     const Index channels = std::max<Index>(1, x.channels), filters = std::max<Index>(1, dy.channels);
     const Index tile = size * (channels + filters);
     WinogradWeightPlan plan;
-    plan.padding = padding;
+    plan.padding = pair ? 0 : padding;
     plan.filter_blocks = panel_blocks<T>(dy.channels);
     const bool is_narrow = size * channels * filters <= narrow;
     // Short bands of wide layers spread evenly over threads.
-    plan.tiles = winograd_tiles(dy.batch, dy.height, dy.width,
+    plan.tiles = winograd_tiles(dy.batch, dy.height, dy.width, padding,
                                 is_narrow ? std::clamp<Index>((Index(256) << 10) / tile, 6, 48) : 8);
     if (is_narrow) {
         plan.parts = std::clamp<Index>(plan.tiles.bands(), 1, 16);
@@ -68,8 +70,8 @@ WinogradWeightPlan winograd_weight_plan(Cpu, const MapRows<T>& x, const MapRows<
     plan.most = plan.chunk * plan.tiles.most();
     plan.x_pitch = detail::skewed_pitch<T>(x.channels);
     plan.dy_pitch = detail::skewed_pitch<T>(dy.channels);
-    const Index rows = 4 * plan.tiles.rows, columns = 4 * plan.tiles.across;
-    plan.x_window = plan.tiles.images * (rows + 2) * (columns + 2) * plan.x_pitch;
+    const Index rows = plan.tiles.outputs * plan.tiles.rows, columns = plan.tiles.outputs * plan.tiles.across;
+    plan.x_window = plan.tiles.images * (rows + beyond) * (columns + beyond) * plan.x_pitch;
     plan.dy_window = plan.tiles.images * rows * columns * plan.dy_pitch;
     plan.input = products * (plan.most * plan.x_pitch + detail::skew);
     plan.gradient = products * (plan.most * block_width<T> + detail::skew);
@@ -79,33 +81,35 @@ WinogradWeightPlan winograd_weight_plan(Cpu, const MapRows<T>& x, const MapRows<
 
 /// Transforms the tiles of a band of dy: to[block of filters][point][first + tile][column], `block` elements from block
 /// to block and room for `most` tiles. `window` is scratch for the band's pixels.
-template <class T>
+template <class Transform, class T>
 void winograd_output_gradient(const WinogradTiles& tiles, const WinogradTiles::Band& band, const MapRows<T>& dy,
                               Index pitch, T* window, T* to, Index block, Index most, Index first) {
     using S = Simd<T>;
-    const Index height = 4 * band.rows, width = 4 * tiles.across, row = width * pitch;
-    read_window(dy, band.n, band.n + band.images, 4 * band.row, height, Index(0), width, pitch, window);
+    constexpr int outputs = Transform::outputs, points = Transform::points;
+    const Index height = outputs * band.rows, width = outputs * tiles.across, row = width * pitch;
+    read_window(dy, band.n, band.n + band.images, outputs * band.row, height, Index(0), width, pitch, window);
     for (Index f = 0; f < panel_blocks<T>(dy.channels); ++f) {
         const Index columns = panel_width<T>(dy.channels, f), point = most * columns + detail::skew;
         T* out = to + f * block + first * columns;
         for (Index t = 0; t < band.count; ++t, out += columns) {
-            const Index line = t / tiles.across, q = t % tiles.across * 4;
-            const T* const corner = window + line * 4 * row + q * pitch + f * block_width<T>;
+            const Index line = t / tiles.across, q = t % tiles.across * outputs;
+            const T* const corner = window + line * outputs * row + q * pitch + f * block_width<T>;
             for (Index v = 0; v < columns; v += S::lanes)
-                transform_tile<T, 4, 6>(
-                    Winograd<T>::output_gradient,
+                transform_tile<T, outputs, points>(
+                    Transform::output_gradient,
                     [from = corner + v, row, pitch](int i, int j) { return S::load(from + i * row + j * pitch); },
-                    [at = out + v, point](int i, int j, auto sum) { S::store(at + (i * 6 + j) * point, sum); });
+                    [at = out + v, point](int i, int j, auto sum) {
+                        S::store(at + (i * Transform::points + j) * point, sum);
+                    });
         }
     }
 }
 
-/// dw[k,r,s,c] = sum over n, p, q of dy[n,p,q,k] * x[n, p + r - padding, q + s - padding, c]: the gradient of
-/// `conv2d_winograd`.
-template <class T>
-void conv2d_winograd_weight_gradient(Cpu, const WinogradWeightPlan& plan, const MapRows<T>& x, const MapRows<T>& dy,
-                                     View<T, 1> scratch, View<T, 4> dw) {
-    constexpr Index products = Winograd<T>::products, run_length = 128;
+/// `conv2d_winograd_weight_gradient` by one of the two transforms.
+template <class Transform, class T>
+void transformed_weight_gradient(const WinogradWeightPlan& plan, const MapRows<T>& x, const MapRows<T>& dy,
+                                 View<T, 1> scratch, View<T, 4> dw) {
+    constexpr Index products = Transform::products, run_length = 128;
     const Index filters = dy.channels, x_point = plan.most * plan.x_pitch + detail::skew;
     T* const sums = scratch.data();
     T* const shared = sums + std::max<Index>(1, plan.parts) * plan.sums();
@@ -117,11 +121,12 @@ void conv2d_winograd_weight_gradient(Cpu, const WinogradWeightPlan& plan, const 
     // Tiles of band b, to be the first of the transformed ones from `to` on.
     const auto transform = [&](Index b, T* windows, T* to, Index first) {
         const WinogradTiles::Band band = plan.tiles.band(b);
-        winograd_input(plan.tiles, band, x, plan.padding, plan.x_pitch, windows, to + first * plan.x_pitch, x_point);
+        winograd_input<Transform>(plan.tiles, band, x, plan.padding, plan.x_pitch, windows, to + first * plan.x_pitch,
+                                  x_point);
         T* const gradient = to + plan.input;
         T* const window = windows + plan.x_window;
-        winograd_output_gradient(plan.tiles, band, dy, plan.dy_pitch, window, gradient, plan.gradient, plan.most,
-                                 first);
+        winograd_output_gradient<Transform>(plan.tiles, band, dy, plan.dy_pitch, window, gradient, plan.gradient,
+                                            plan.most, first);
     };
     // Adds the products of `count` tiles to the sums of one slab, or starts them.
     const auto multiply = [&](Index item, const T* tiles, Index count, T* sum, bool start) {
@@ -144,24 +149,42 @@ void conv2d_winograd_weight_gradient(Cpu, const WinogradWeightPlan& plan, const 
     };
     // Transforms a slab's sums, added over all parts, to dw.
     const auto finish = [&](Index item) {
+        using S = Simd<T>;
         const Index f = item / plan.slabs, c = item % plan.slabs * plan.channels, k = f * block_width<T>;
         const Index width = panel_width<T>(filters, f), across = std::min(plan.channels, x.channels - c);
         const Index point = plan.channels * width + detail::skew;
-        for (Index i = 0; i < across; ++i)
-            for (Index v = 0; v < std::min(width, filters - k); v += Simd<T>::lanes)
-                transform_tile<T, 6, 3>(
-                    Winograd<T>::filter_gradient,
+        for (Index v = 0; v < std::min(width, filters - k); v += S::lanes) {
+            const Index lanes = std::min(S::lanes, filters - k - v);
+            const auto transform_back = [&](Index i, const auto& store) {
+                transform_tile<T, Transform::points, Transform::taps>(
+                    Transform::filter_gradient,
                     [&](int a, int b) {
-                        const T* from = sums + item * plan.slab + (a * 6 + b) * point + i * width + v;
-                        auto sum = Simd<T>::load(from);
-                        for (Index part = 1; part < plan.parts; ++part) sum += Simd<T>::load(from + part * plan.sums());
+                        const T* from = sums + item * plan.slab + (a * Transform::points + b) * point + i * width + v;
+                        auto sum = S::load(from);
+                        for (Index part = 1; part < plan.parts; ++part) sum += S::load(from + part * plan.sums());
                         return sum;
                     },
-                    [&](int r, int s, auto taps) {
-                        const Index lanes = std::min(Simd<T>::lanes, filters - k - v);
-                        T* const to = dw.at(k + v, r, s, c + i);
-                        for (Index j = 0; j < lanes; ++j) to[j * dw.stride(0)] = taps[j];
-                    });
+                    store);
+            };
+            Index i = 0;
+            if (dw.stride(3) == 1 && lanes == S::lanes) // channels lie side by side, filters do not
+                for (; i + S::lanes <= across; i += S::lanes) {
+                    typename S::Vector square[Transform::taps][Transform::taps][S::lanes];
+                    for (Index j = 0; j < S::lanes; ++j)
+                        transform_back(i + j, [&](int r, int s, auto taps) { square[r][s][j] = taps; });
+                    for (int r = 0; r < Transform::taps; ++r)
+                        for (int s = 0; s < Transform::taps; ++s) {
+                            transpose<T>(square[r][s]);
+                            for (Index j = 0; j < S::lanes; ++j)
+                                S::store(dw.at(k + v + j, r, s, c + i), square[r][s][j]);
+                        }
+                }
+            for (; i < across; ++i)
+                transform_back(i, [&](int r, int s, auto taps) {
+                    T* const to = dw.at(k + v, r, s, c + i);
+                    for (Index j = 0; j < lanes; ++j) to[j * dw.stride(0)] = taps[j];
+                });
+        }
     };
 
     const Index bands = plan.tiles.bands(), items = plan.filter_blocks * plan.slabs;
@@ -192,6 +215,17 @@ void conv2d_winograd_weight_gradient(Cpu, const WinogradWeightPlan& plan, const 
         }
     }
     parallel_for(items, finish);
+}
+
+/// dw[k,r,s,c] = sum over n, p, q of dy[n,p,q,k] * x[n, p + r - padding, q + s - padding, c]: the gradient of
+/// `conv2d_winograd`.
+template <class T>
+void conv2d_winograd_weight_gradient(Cpu, const WinogradWeightPlan& plan, const MapRows<T>& x, const MapRows<T>& dy,
+                                     View<T, 1> scratch, View<T, 4> dw) {
+    if (plan.tiles.outputs == PaddedPair<T>::outputs)
+        transformed_weight_gradient<PaddedPair<T>>(plan, x, dy, scratch, dw);
+    else
+        transformed_weight_gradient<Winograd<T>>(plan, x, dy, scratch, dw);
 }
 
 } // namespace kernels
