@@ -23,7 +23,7 @@ template <class T> struct Odd : Module<T> {
         const Var<T> left = slice(y, -1, 0, 4), right = slice(y, -1, 1, 7, 2);            // 4 and 3 channels
         y = concat({grouped.forward(sigmoid(left) - tanh(left)), slice(y, 3, 2, 6)}, -1); // 10
         y = relu(alone.forward(max_pool2d(y, {.size = 3, .stride = 2, .padding = 1}), Activation::none)); // [3,3,10]
-        y = relu(depth.forward(slice(y, -1, 3, 9)) * 0.5);                                                // [5,5,6]
+        y = relu6(depth.forward(slice(y, -1, 3, 9)) * 40);                                                // [5,5,6]
         y = pad(y, {0, 1, 0, 0}, {0, 0, 2, 0}, -0.25);                                                    // [6,7,6]
         y = avg_pool2d(y, {.size = 2, .stride = 2, .padding = 1});                                        // [4,4,6]
         y = adaptive_avg_pool2d(concat({y, y, slice(y, 2, 0, 1)}, 2), 4);          // [4,9,6]: uneven windows

@@ -82,3 +82,10 @@ TEST_CASE("ResidualBlock: gradients of a stride-2 block with respect to its inpu
             inputs);
     }
 }
+
+TEST_CASE("ResidualBlock: gradients of an excited block of stride 2 with respect to its input") {
+    // relu has kinks: the seed is one for which no pre-activation is within ten steps of zero
+    models::ResidualBlock<double> block(2, 4, 2, models::Shortcut::padded, models::Branch::excited);
+    initialize(block, Init::he(), 3);
+    check_gradient([&](auto& v) { return block.forward(v[0]).y; }, {random_tensor<double>({2, 4, 4, 2})});
+}

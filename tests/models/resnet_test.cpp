@@ -53,6 +53,27 @@ TEST_CASE("ResNet: golden parameter counts and multiply-adds of the networks of 
     }
 }
 
+TEST_CASE("ResNeXt-50: golden parameter count and multiply-adds, and half of them go by equal counts a group") {
+    auto large = models::resnext50<float>({.classes = 1000, .stem = models::Stem::imagenet});
+    large.eval();
+    CHECK(large.name() == "resnext50");
+    CHECK(large.parameter_count() == 25028904); // as torchvision's; multiply-adds were counted there as well
+    // for 224x224 images; here 32x32: a 49th of the pixels, but for the linear layer
+    CHECK(multiply_adds(large.forward(Var<float>(random_tensor<float>({1, 32, 32, 3}))).logits) ==
+          (4230479872 - 2048000) / 49 + 2048000);
+
+    auto model = models::resnext50<float>({.seed = 1});
+    check_pruning(model, {4, 4, 3});
+    Index narrower = 0;
+    for (const auto& [name, var] : model.parameters())
+        if (name.ends_with("conv2.weight")) {
+            CHECK(var.size(0) % 32 == 0);
+            CHECK(var.size(3) >= 1);
+            narrower += var.size(3) < (name.starts_with("stage1") ? 4 : 8);
+        }
+    CHECK(narrower > 0);
+}
+
 TEST_CASE("ResNet: the stem of ImageNet pools by 3x3 windows whose padding never wins") {
     ResNet<float> model(18, {.stem = models::Stem::imagenet});
     model.eval();

@@ -14,6 +14,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 // Small networks, one for each way in which channels can be coupled.
 
@@ -102,7 +103,7 @@ template <class T> struct Depthwise : Module<T> {
     }
 };
 
-/// A convolution in two groups, which can't be cut channel by channel.
+/// A convolution in two groups, which lose the same channels.
 template <class T> struct Grouped : Module<T> {
     ConvBn<T> stem = this->child("stem", ConvBn<T>(3, 4)), grouped = this->child("grouped", ConvBn<T>(4, 6, 3, 2)),
               last = this->child("last", ConvBn<T>(6, 5));
@@ -149,6 +150,19 @@ template <class T> struct Shared : Module<T> {
     Linear<T> head = this->child("head", Linear<T>({.in = 6, .out = 4}));
     Var<T> forward(const Var<T>& x) {
         return head.forward(global_avg_pool(again.forward(again.forward(stem.forward(x)))));
+    }
+};
+
+/// Two images and five numbers; two answers.
+template <class T> struct Several : Module<T> {
+    ConvBn<T> a = this->child("a", ConvBn<T>(3, 6)), b = this->child("b", ConvBn<T>(1, 6)),
+              c = this->child("c", ConvBn<T>(6, 5));
+    Linear<T> numbers = this->child("numbers", Linear<T>({.in = 5, .out = 6})),
+              classes = this->child("classes", Linear<T>({.in = 11, .out = 4})),
+              side = this->child("side", Linear<T>({.in = 6, .out = 2}));
+    std::pair<Var<T>, Var<T>> forward(const Var<T>& x, const Var<T>& large, const Var<T>& row) {
+        const Var<T> y = global_avg_pool(b.forward(large)) + relu(numbers.forward(row));
+        return {classes.forward(concat({global_avg_pool(c.forward(a.forward(x))), y}, -1)), side.forward(y)};
     }
 };
 

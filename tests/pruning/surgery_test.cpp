@@ -3,6 +3,7 @@
 #include "networks.hpp"
 
 #include <espalier/models/resnet.hpp>
+#include <espalier/nn/several_inputs.hpp>
 #include <espalier/pruning/planner.hpp>
 #include <espalier/pruning/surgery.hpp>
 #include <espalier/train/sgd.hpp>
@@ -77,6 +78,24 @@ TEST_CASE_TEMPLATE("surgery: every kind of coupling is cut exactly", T, float, d
         shake(m);
         halve(m);
     }
+    SUBCASE("group convolution") {
+        Grouped<T> m;
+        shake(m);
+        halve(m);
+    }
+    SUBCASE("several inputs and outputs") {
+        Several<T> m;
+        shake(m);
+        auto net = several_inputs(m, {{4, 4, 3}, {8, 8, 1}, {5}});
+        halve(net, Joins::coupled, net.image());
+        CHECK(m.a.conv.weight.size(3) == 3);
+        CHECK(m.b.conv.weight.size(3) == 1);
+        CHECK(m.numbers.weight.size(1) == 5);
+        CHECK(m.classes.weight.size(0) == 4);
+        CHECK(m.side.weight.size(0) == 2);
+        CHECK(m.a.conv.weight.size(0) < 6);
+        CHECK(m.numbers.weight.size(0) == m.b.conv.weight.size(0)); // their results are added
+    }
     SUBCASE("flatten") {
         Flattened<T> m;
         shake(m);
@@ -147,21 +166,49 @@ TEST_CASE("surgery 2: a convolution with one filter keeps it and is not taken fo
     CHECK(pruning::apply(plan, model).certificate.holds());
 }
 
-TEST_CASE("surgery 3: depthwise channels go with their makers; other group convolutions are refused by name") {
+TEST_CASE("surgery 3: depthwise channels go with their makers, and depthwise stays depthwise") {
     Depthwise<float> depthwise;
     const auto plan = pruning::plan(depthwise, image, {.keep_channels = 0.5});
     CHECK(plan.groups.size() == 3); // stem with depth, point, head
     pruning::apply(plan, depthwise);
     CHECK(depthwise.stem.conv.weight.size(0) == depthwise.depth.conv.weight.size(0));
     CHECK(depthwise.depth.conv.weight.size(3) == 1);
+}
 
-    Grouped<float> grouped;
-    shake(grouped);
-    const auto refusal = pruning::plan(grouped, image, {.keep_channels = 0.5});
-    CHECK(refusal.group("stem.conv").note == "group convolution");
-    CHECK(refusal.group("grouped.conv").note == "group convolution");
-    CHECK(refusal.group("last.conv").cut() > 0);
-    CHECK(pruning::apply(refusal, grouped).certificate.holds());
+TEST_CASE("surgery 3: a group convolution loses the same channels and filters in each group") {
+    Grouped<float> model, masked;
+    shake(model);
+    shake(masked);
+    auto plan = pruning::plan(model, image, {.keep_channels = 0.99});
+    CHECK(plan.group("stem.conv").width == 2);    // channels 0 and 2, 1 and 3
+    CHECK(plan.group("grouped.conv").width == 3); // filters 0 and 3, 1 and 4, 2 and 5
+    plan.group("stem.conv").kept = {0, 1};
+    plan.group("grouped.conv").kept = {0, 2};
+    plan.group("last.conv").kept = {0, 1, 2, 3, 4};
+    pruning::apply(plan, model);
+    CHECK(model.grouped.conv.weight.shape() == Shape{4, 3, 3, 2});
+    CHECK(model.last.conv.weight.size(3) == 4);
+    for (const Index gone : {1, 4}) zero_conv_bn<float>(masked, "grouped", gone);
+    CHECK(same_bits(logits(model), logits(masked)));
+
+    // The stem as well: one channel a group is left, and a group is then what a channel takes along.
+    auto second = pruning::plan(model, image, {.keep_channels = 0.99});
+    second.group("stem.conv").kept = {0};
+    second.group("grouped.conv").kept = {0, 1};
+    second.group("last.conv").kept = {0, 1, 2, 3, 4};
+    pruning::apply(second, model);
+    CHECK(model.grouped.conv.weight.shape() == Shape{4, 3, 3, 1});
+    for (const Index gone : {1, 3}) zero_conv_bn<float>(masked, "stem", gone);
+    CHECK(same_bits(logits(model), logits(masked)));
+    auto third = pruning::plan(model, image, {.keep_channels = 0.99});
+    CHECK(third.groups.size() == 3); // the stem's two channels, each with two filters of the group convolution
+    third.group("stem.conv").kept = {1};
+    third.group("last.conv").kept = {0, 1, 2, 3, 4};
+    pruning::apply(third, model);
+    CHECK(model.grouped.conv.weight.shape() == Shape{2, 3, 3, 1});
+    zero_conv_bn<float>(masked, "stem", 0);
+    for (const Index gone : {0, 1, 2}) zero_conv_bn<float>(masked, "grouped", gone);
+    CHECK(same_bits(logits(model), logits(masked)));
 }
 
 TEST_CASE("surgery 4: an identity shortcut across three blocks is one group") {

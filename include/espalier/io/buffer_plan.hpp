@@ -23,8 +23,9 @@ struct BufferPlan {
 /// operand later: a join adds the branch to the stream where it lies. Values are placed largest first, each at the
 /// lowest place that is free while it lives.
 inline BufferPlan plan_buffers(const ExportGraph& graph) {
-    static const std::set<std::string> elementwise{"relu",  "sigmoid", "tanh",       "exp",  "log", "abs", "sqrt",
-                                                   "scale", "softmax", "batch_norm", "join", "add", "sub", "mul"};
+    static const std::set<std::string> elementwise{"relu",       "relu6", "sigmoid", "tanh",  "exp",
+                                                   "log",        "abs",   "sqrt",    "scale", "softmax",
+                                                   "batch_norm", "join",  "add",     "sub",   "mul"};
     const std::size_t count = graph.values.size();
     struct Life {
         std::size_t first, last; // steps

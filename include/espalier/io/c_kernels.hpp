@@ -22,6 +22,8 @@ inline const std::vector<CKernel>& c_kernels() {
     static const std::vector<CKernel> kernels{
         {"relu", R"(static float relu(float v) { return v < 0 ? 0 : v; }
 )"},
+        {"relu6", R"(static float relu6(float v) { return v < 0 ? 0 : v > 6 ? 6 : v; }
+)"},
         {"window", R"(/* Windows of rows x columns taps that slide over a map. */
 struct window {
     int height, width, channels;        /* of the input */

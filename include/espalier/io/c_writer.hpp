@@ -260,9 +260,9 @@ private:
         }
         const std::string v = c_at(x(step), {to.size()}, {1});
         std::string value;
-        if (step.op == "relu") {
-            need("relu");
-            value = "relu(" + v + ")";
+        if (step.op == "relu" || step.op == "relu6") {
+            need(step.op);
+            value = step.op + "(" + v + ")";
         } else if (step.op == "scale") {
             value = v + " * " + c_float(step.attributes.number("factor"));
         } else {

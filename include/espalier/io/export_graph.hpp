@@ -18,9 +18,9 @@ namespace detail {
 
 /// Ops of one operand that treat elements, or rows of the last axis, alike.
 inline bool exports_plainly(const std::string& op) {
-    static const std::set<std::string> ops{"relu",   "sigmoid",    "tanh",       "exp",     "log",   "abs",
-                                           "sqrt",   "softmax",    "scale",      "reshape", "slice", "pad",
-                                           "concat", "max_pool2d", "avg_pool2d", "sum",     "mean",  "global_max_pool"};
+    static const std::set<std::string> ops{
+        "relu",    "relu6", "sigmoid", "tanh",   "exp",        "log",        "abs", "sqrt", "softmax",        "scale",
+        "reshape", "slice", "pad",     "concat", "max_pool2d", "avg_pool2d", "sum", "mean", "global_max_pool"};
     return ops.contains(op);
 }
 

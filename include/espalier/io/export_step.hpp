@@ -30,7 +30,7 @@ struct ExportValue {
 /// | join                                 | stream, branch, [constant]    | if indexed `channels`; constant 0 there   |
 /// | place                                | x [H,W,C]                     | stride; `channels` of the result          |
 /// | add, sub, mul                        | a, b (either may be constant) |                                           |
-/// | relu, sigmoid, tanh, exp, log, abs, sqrt, softmax (last axis), reshape | x |                                 |
+/// | relu, relu6, sigmoid, tanh, exp, log, abs, sqrt, softmax (last axis), reshape | x |                          |
 /// | scale                                | x                             | factor                                    |
 /// | max_pool2d, avg_pool2d, global_max_pool | x                          | rows, columns, stride, padding            |
 /// | sum, mean                            | x                             | divisor, axis ...                         |

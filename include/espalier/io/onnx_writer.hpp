@@ -129,6 +129,8 @@ private:
         } else if (step.op == "softmax") {
             const Index last = shape(step.inputs[0]).rank() - 1;
             set_attribute(node("Softmax", {x(step)}, y), "axis", onnx_axis(step.inputs[0], last));
+        } else if (step.op == "relu6") {
+            node("Clip", {x(step), number(step.name + ".lowest", 0), number(step.name + ".highest", 6)}, y);
         } else if (step.op == "scale") {
             node("Mul", {x(step), number(step.name + ".factor", step.attributes.number("factor"))}, y);
         } else if (step.op == "global_max_pool") {

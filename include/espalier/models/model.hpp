@@ -24,7 +24,7 @@ enum class Shortcut { padded, projection };
 /// The nonlinearity of LeNet.
 enum class Nonlinearity { tanh, relu };
 /// How a ResNet of four stages begins: a 3x3 convolution, or a 7x7 convolution with stride 2 and 3x3 max pooling with
-/// stride 2, which leave a quarter of the height and width of an ImageNet image.
+/// stride 2, which leave a quarter of the height and width of an ImageNet image. MobileNetV2 has strides there.
 enum class Stem { small, imagenet };
 
 /// Which maps the flow of a residual network has: the blocks' outputs, or also the ends of their branches. The first
@@ -39,12 +39,13 @@ struct Options {
     Index size = 28;                                ///< height and width of the input; LeNet only: 28 or 32
     Nonlinearity nonlinearity = Nonlinearity::tanh; ///< LeNet only
     Shortcut shortcut = Shortcut::padded;           ///< ResNets of three stages only; those of four project
-    Stem stem = Stem::small;                        ///< ResNets of four stages only
+    Stem stem = Stem::small;                        ///< ResNets of four stages and MobileNetV2 only
     Taps taps = Taps::features;                     ///< residual networks only
     std::vector<Index> widths = {16, 32, 32, 64};   ///< Cnn only: filters of each convolution
     std::vector<Index> hidden = {};                 ///< Vgg only: units of the linear layers before the last
     Index pooled = 1;   ///< Vgg only: height and width that the last maps are averaged to, before the linear layers
-    double dropout = 0; ///< rate, Vgg: after each hidden layer; WideResNet: between the convolutions of a block
+    double dropout = 0; ///< rate, Vgg: after each hidden layer; WideResNet: between the convolutions of a block;
+                        ///< MobileNetV2: before the last layer
 };
 
 /// A classifier of images: what training, pruning and checkpoints take. Copies are handles, as of any module.

@@ -50,6 +50,13 @@ public:
     ResNet(Index depth, const Options& options)
         : ResNet("resnet" + std::to_string(depth), detail::resnet_layout(depth, options), options) {}
 
+    /// ResNeXt-50 (32x4d): the layout of depth 50 with branches whose 3x3 convolution has 32 groups.
+    static ResNet next50(const Options& options) {
+        detail::ResNetLayout layout = detail::resnet_layout(50, options);
+        layout.branch = Branch::grouped;
+        return ResNet("resnext50", layout, options);
+    }
+
     Output<T> forward(const Var<T>& x) override {
         Output<T> out;
         Var<T> y = bn_.forward(conv_.forward(x), Activation::relu);
@@ -102,6 +109,9 @@ template <class T> ResNet<T> resnet18(const Options& options = {}) { return {18,
 template <class T> ResNet<T> resnet34(const Options& options = {}) { return {34, options}; }
 template <class T> ResNet<T> resnet50(const Options& options = {}) { return {50, options}; }
 /// @}
+
+/// 25.0 million parameters for ImageNet's classes. Source: Xie et al. 2017, table 1.
+template <class T> ResNet<T> resnext50(const Options& options = {}) { return ResNet<T>::next50(options); }
 
 } // namespace models
 

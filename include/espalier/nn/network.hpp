@@ -1,14 +1,33 @@
 #pragma once
 
+#include <espalier/core/compiled.hpp>
 #include <espalier/nn/module.hpp>
+#include <espalier/ops/concat.hpp>
+#include <espalier/ops/reshape.hpp>
 
 #include <functional>
+#include <tuple>
+#include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
 namespace detail {
 
-template <class T> const Var<T>& logits(const Var<T>& output) { return output; }
-template <class O> const auto& logits(const O& output) { return output.logits; }
+/// Outputs [N,..,K] of a network as one: [N, sum of the elements of each].
+template <class T> Var<T> side_by_side(const std::vector<Var<T>>& outputs) {
+    std::vector<Var<T>> rows;
+    for (const Var<T>& output : outputs) rows.push_back(flatten(output));
+    return concat(rows, 1);
+}
+
+template <class T> Var<T> logits(const Var<T>& output) { return output; }
+template <class O> auto logits(const O& output) {
+    if constexpr (requires { output.logits; })
+        return output.logits;
+    else if constexpr (requires { output.begin(); })
+        return side_by_side(std::vector(output.begin(), output.end()));
+    else
+        return std::apply([](const auto&... each) { return side_by_side(std::vector{each...}); }, output);
+}
 
 } // namespace detail
 
@@ -19,7 +38,9 @@ template <class T> struct Network {
     std::function<Var<T>(const Var<T>&)> forward; ///< images [N,H,W,C] to logits [N,K]
 };
 
-/// The network of any model whose `forward` returns a `Var` or something with a member `logits`.
+/// The network of any model whose `forward` returns a `Var`, something with a member `logits`, or several `Var`s as a
+/// vector, an array, a pair or a tuple; several [N,..,K] become one [N, sum of the elements of each]. Networks of
+/// several inputs: `SeveralInputs`.
 template <class M> Network<typename M::Scalar> network(M& model) {
     return {model, [&model](const auto& x) { return detail::logits(model.forward(x)); }};
 }
@@ -44,5 +65,7 @@ inline Shape batch_of(Index count, const Shape& image) {
     for (const Index extent : image) batch.append(extent);
     return batch;
 }
+
+ESPALIER_COMPILED_FUNCTION(detail::side_by_side);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -44,12 +44,12 @@ concept Follower = requires(F& follower, const std::vector<Cut<T>>& cuts) {
     { follower.prepare(cuts) } -> std::convertible_to<Commit>;
 };
 
-/// What remains of a tensor that somebody keeps for `of`, shaped as it was before the cuts: sliced by each of its cuts.
-/// Undefined if the parameter was made anew.
+/// What remains of a tensor, of any type, that somebody keeps for `of`, shaped as it was before the cuts: sliced by
+/// each of its cuts. Undefined if the parameter was made anew.
 /// @throws StateError, in the name of `who`, if the tensor does not fit the cuts, or the result not the variable
-template <class T>
-Tensor<T> follow(const char* who, const std::vector<Cut<T>>& cuts, const std::string& name, const Var<T>& of,
-                 Tensor<T> tensor) {
+template <class T, class E>
+Tensor<E> follow(const char* who, const std::vector<Cut<T>>& cuts, const std::string& name, const Var<T>& of,
+                 Tensor<E> tensor) {
     for (const Cut<T>& cut : cuts) {
         if (cut.parameter.node() != of.node()) continue;
         if (cut.axis < 0) return {};

@@ -19,11 +19,15 @@ enum class Joins {
     coupled, ///< a branch and its stream have the same channels: cutting one cuts the whole stream (every block of a
              ///< stage)
     indexed, ///< streams keep their width; a branch's last filters are cut alone, and its join becomes an indexed one
+    mixed,   ///< both: whole channels of streams compete with single filters of branches, and whichever is worth less
+             ///< goes
 };
 
 using espalier::to_text; // beside which this namespace has its own
-/// `coupled` or `indexed`, as plans and flags spell it.
-inline std::string to_text(Joins joins) { return joins == Joins::coupled ? "coupled" : "indexed"; }
+/// `coupled`, `indexed` or `mixed`, as plans and flags spell it.
+inline std::string to_text(Joins joins) {
+    return joins == Joins::coupled ? "coupled" : joins == Joins::indexed ? "indexed" : "mixed";
+}
 
 /// One entry of one axis of one parameter or buffer.
 template <class T> struct ChannelMember {
@@ -36,7 +40,8 @@ template <class T> struct ChannelMember {
 
 /// All that has to go when one channel goes.
 template <class T> struct Channel {
-    std::vector<ChannelMember<T>> members; ///< the entries of all parameters and buffers
+    std::vector<ChannelMember<T>> members; ///< the entries of all parameters and buffers; of a stream's channel under
+                                           ///< `Joins::mixed`, those of the branches that are added to it as well
     std::size_t id;                        ///< class of the union-find, for `ChannelGraph::channel`
 };
 
@@ -45,7 +50,7 @@ template <class T> struct ChannelGroup {
     std::string name;                 ///< the first weight that makes them: `stage1.0.conv1`
     std::vector<Channel<T>> channels; ///< in the order of that weight's filters
     std::string blocked;              ///< why none can be cut; empty if they can
-    bool is_branch = false;           ///< the end of a residual branch under `Joins::indexed`: all of it may go
+    bool is_branch = false;           ///< the end of a residual branch that may go alone, all of it
 
     /// Channels of this group.
     Index width() const { return static_cast<Index>(channels.size()); }
@@ -64,6 +69,7 @@ public:
         block(trace_.input.get(), -1, "input");
         block(trace_.output.node().get(), -1, "output");
         for (std::size_t i = 0; i < parents_.size(); ++i) parents_[i] = root(i);
+        for (const auto& [branch, stream] : joined_) streams_[root(branch)].insert(root(stream));
         collect_groups();
     }
 
@@ -122,6 +128,8 @@ private:
                 if (!trace_.variables.count(input.get())) block(input.get(), -1, reason);
         }
         for (const auto& [i, reason] : node.rule.blocked()) block(operand(i), -1, reason);
+        if (joins_ == Joins::indexed && node.join && std::string(node.op) == "join") // where no branch is left, too
+            block(&node, -1, "residual stream of indexed joins");
         for (const ChannelLink& link : node.rule.links()) {
             const Node<T>*a = operand(link.operand), *b = operand(link.other);
             if (a->shape.rank() == 0 || b->shape.rank() == 0) continue;
@@ -138,11 +146,27 @@ private:
                 if (link.joined && joins_ == Joins::indexed) {
                     branch_ends_.push_back(x);
                     blocked_.emplace_back(y, "residual stream of indexed joins");
+                } else if (link.joined && joins_ == Joins::mixed) {
+                    branch_ends_.push_back(x);
+                    joined_.emplace_back(x, y);
                 } else {
                     unite(x, y);
                 }
             }
         }
+    }
+
+    /// A class, and under mixed joins those of all streams that it is added into: whose removal takes it along.
+    std::set<std::size_t> with_streams(std::size_t id) const {
+        std::set<std::size_t> all;
+        for (std::vector<std::size_t> open{id}; !open.empty();) {
+            const std::size_t next = open.back();
+            open.pop_back();
+            if (!all.insert(next).second) continue;
+            if (const auto it = streams_.find(next); it != streams_.end())
+                open.insert(open.end(), it->second.begin(), it->second.end());
+        }
+        return all;
     }
 
     void collect_groups() {
@@ -165,13 +189,15 @@ private:
             if (variable == trace_.variables.end()) continue;
             const auto role = roles_.find(axis);
             for (Index entry = 0; entry < axis.first->shape[axis.second]; ++entry) {
-                Class& c = classes[channel(axis.first, axis.second, entry)];
-                c.channel.members.push_back({variable->second.var, variable->second.name, axis.second, entry,
-                                             role == roles_.end() ? ChannelRole::rides : role->second});
+                for (const std::size_t id : with_streams(channel(axis.first, axis.second, entry)))
+                    classes[id].channel.members.push_back({variable->second.var, variable->second.name, axis.second,
+                                                           entry,
+                                                           role == roles_.end() ? ChannelRole::rides : role->second});
             }
         }
         for (const auto& [element, reason] : blocked_)
-            if (const auto it = classes.find(root(element)); it != classes.end()) it->second.reasons.insert(reason);
+            for (const std::size_t id : with_streams(root(element)))
+                if (const auto it = classes.find(id); it != classes.end()) it->second.reasons.insert(reason);
         for (const std::size_t element : branch_ends_)
             if (const auto it = classes.find(root(element)); it != classes.end()) it->second.is_branch = true;
 
@@ -228,6 +254,8 @@ private:
     std::map<AxisKey, std::size_t> bases_;
     std::vector<AxisKey> axes_; // in the order of their bases
     std::vector<std::size_t> parents_, branch_ends_;
+    std::vector<std::pair<std::size_t, std::size_t>> joined_; // elements of branches and streams, under mixed joins
+    std::map<std::size_t, std::set<std::size_t>> streams_;    // their classes
     std::map<AxisKey, ChannelRole> roles_;
     std::vector<std::pair<std::size_t, std::string>> blocked_;
     std::vector<ChannelGroup<T>> groups_;

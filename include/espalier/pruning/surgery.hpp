@@ -157,9 +157,6 @@ Surgery<T> operate(const Plan& plan, const Network<T>& net,
         const ModeScope<T> mode(net.module, Mode::inference);
         return net.forward(images).value();
     };
-    for (const auto& node : graph.trace().nodes)
-        if (!node->rule.keeps_zero())
-            certificate.note = join_text(node->op, " moves zero: a cut channel was not silent");
     const auto unchanged = [](const Var<T>& var) { return var.shape(); };
     const Cost predicted = cost<T>(graph.trace(), net.module, [&](const Var<T>& var) { return removal.shape_of(var); });
 
@@ -176,6 +173,9 @@ Surgery<T> operate(const Plan& plan, const Network<T>& net,
     const Tensor<T> reference = logits(Path::fixed_order), fast = logits(Path::fast);
     const Cost counted = cost<T>(trace_image(net, plan.image), net.module, unchanged);
     certificate.reference_path_bit_equal = same_bits(masked_reference, reference);
+    for (const auto& node : graph.trace().nodes)
+        if (!node->rule.keeps_zero() && !certificate.reference_path_bit_equal)
+            certificate.note = join_text(node->op, " moves zero: a cut channel was not silent");
     certificate.reference_path_max_error = relative_error(masked_reference, reference);
     certificate.fast_path_max_relative_error = relative_error(masked_fast, fast);
     certificate.predicted_macs = predicted.macs;
