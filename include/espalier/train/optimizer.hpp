@@ -64,6 +64,11 @@ public:
     /// @}
     /// Updates made so far.
     Index steps() const { return steps_; }
+    /// Calls f(parameter, tensor) for each tensor of state, to be changed in place: what masks do.
+    template <class F> void each_state(const F& f) {
+        for (Slot& slot : slots_)
+            for (Tensor<T>& tensor : slot.state) f(slot.parameter.var, tensor);
+    }
 
     /// Follows surgery (`Follower`): keeps of each state what was kept of its parameter, so that the next step is that
     /// of a network that had been small all along. A parameter made anew starts with zeros. Cuts of what is not trained

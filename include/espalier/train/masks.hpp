@@ -1,0 +1,138 @@
+#pragma once
+
+#include <espalier/core/compiled.hpp>
+#include <espalier/core/parallel.hpp>
+#include <espalier/io/tensor_file.hpp>
+#include <espalier/pruning/masks.hpp>
+#include <espalier/train/optimizer.hpp>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace espalier::inline ESPALIER_BACKEND {
+
+namespace kernels {
+
+/// x = 0 where kept = 0, whatever x was, NaN included; x, kept: [N]. One range of elements a thread.
+template <class T> void zero_masked(Cpu, View<const std::uint8_t, 1> kept, View<T, 1> x) {
+    parallel_ranges(x.size(), update_grain, [&](Index begin, Index end) {
+        for (Index i = begin; i < end; ++i)
+            if (kept(i) == 0) x(i) = T(0);
+    });
+}
+
+} // namespace kernels
+
+/// Masks that survive training: after each step, entries that are masked are exactly zero again, and so is what the
+/// optimizer keeps for them, whichever optimizer it is.
+///
+///     es::Masks<float> masks(model);
+///     masks.set(es::pruning::magnitude_masks(model, {.keep = 0.1}));
+///     options.after_step.push_back([&](const es::Progress&) { masks.apply(optimizer); }); // first of the hooks
+///
+/// They follow surgery, given to `pruning::apply` beside the optimizer, and are saved as its state is, in
+/// `Checkpoint::extra`. Averages (`Ema`) that are made after the first `apply` keep the zeros.
+template <class T> class Masks {
+public:
+    /// No masks yet. @param model  whose variables will be masked
+    explicit Masks(const Module<T>& model) : model_(model) {}
+    Masks(const Masks&) = delete;
+    Masks& operator=(const Masks&) = delete;
+
+    /// These and no others. Values change with the next `apply`.
+    /// @throws StateError, with nothing changed, if a mask is none of this model's variables or has another shape
+    void set(const std::vector<Mask<T>>& masks) {
+        check_ours("Masks::set", masks);
+        masks_.clear();
+        merge(masks);
+    }
+    /// These as well: what either masks is masked. @throws StateError as `set`
+    void add(const std::vector<Mask<T>>& masks) {
+        check_ours("Masks::add", masks);
+        merge(masks);
+    }
+    /// What is masked now.
+    const std::vector<Mask<T>>& all() const { return masks_; }
+
+    /// Sets masked entries of the model to zero; or of a model and an optimizer of it, after each step.
+    /// @throws StateError, with nothing changed, if surgery changed a variable and its cuts were not applied
+    /// @{
+    void apply() {
+        check_shapes("Masks::apply", masks_);
+        for (Mask<T>& mask : masks_) zero(mask, mask.of.var.mutable_value());
+    }
+    void apply(Optimizer<T>& optimizer) {
+        apply();
+        optimizer.each_state([&](const Var<T>& var, Tensor<T>& state) {
+            for (const Mask<T>& mask : masks_)
+                if (mask.of.var.node() == var.node()) zero(mask, state);
+        });
+    }
+    /// @}
+
+    /// Follows surgery (`Follower`): each mask is sliced as its variable is. A parameter made anew loses its mask.
+    /// @throws StateError if masks and variables would not fit each other afterwards
+    Commit prepare(const std::vector<Cut<T>>& cuts) {
+        std::vector<Mask<T>> next;
+        for (const Mask<T>& mask : masks_)
+            if (auto kept = follow("Masks::prepare", cuts, mask.of.name, mask.of.var, mask.kept); kept.defined())
+                next.push_back({mask.of, kept});
+        return [this, next = std::move(next)]() mutable noexcept { masks_ = std::move(next); };
+    }
+
+    /// Adds each mask, of type U8, as `prefix` and the name of its variable; the tensors share memory with this object.
+    void save(TensorFile& file, const std::string& prefix) const {
+        for (const Mask<T>& mask : masks_) file.add(prefix + mask.of.name, mask.kept);
+    }
+    /// These masks and no others: all tensors of a file whose names start with `prefix`.
+    /// @throws StateError, with nothing changed, if one is no mask of a variable of this model
+    void load(const TensorFile& file, const std::string& prefix) {
+        std::vector<Mask<T>> loaded;
+        for (const auto& entry : file.entries()) {
+            if (!entry.name.starts_with(prefix)) continue;
+            const std::string name = entry.name.substr(prefix.size());
+            loaded.push_back({{name, model_.find(name)}, file.get<std::uint8_t>(entry.name).clone()});
+        }
+        check_shapes("Masks::load", loaded);
+        masks_ = std::move(loaded);
+    }
+
+private:
+    static void zero(const Mask<T>& mask, Tensor<T>& x) {
+        dispatch(x.device(), [&](auto on) { kernels::zero_masked(on, flat(mask.kept), mutable_flat(x)); });
+    }
+    void merge(const std::vector<Mask<T>>& masks) {
+        for (const Mask<T>& more : masks) {
+            const auto mine = std::find_if(masks_.begin(), masks_.end(), [&](const Mask<T>& mask) {
+                return mask.of.var.node() == more.of.var.node();
+            });
+            if (mine == masks_.end()) {
+                masks_.push_back(more);
+                continue;
+            }
+            mine->kept = mine->kept.clone(); // whoever gave it keeps his
+            for (Index i = 0; i < mine->kept.size(); ++i)
+                if (more.kept.data()[i] == 0) mine->kept.mutable_data()[i] = 0;
+        }
+    }
+    void check_ours(const char* who, const std::vector<Mask<T>>& masks) const {
+        for (const auto& [of, kept] : masks)
+            expect<StateError>(model_.find(of.name).node() == of.var.node(), who,
+                               ": expected masks of this model's variables, got one of another '", of.name, "'");
+        check_shapes(who, masks);
+    }
+    static void check_shapes(const char* who, const std::vector<Mask<T>>& masks) {
+        for (const auto& [of, kept] : masks)
+            expect<StateError>(kept.shape() == of.var.shape(), who, ": expected a mask ", of.var.shape(), " for '",
+                               of.name, "', got ", kept.shape(), "; apply the cuts of surgery first");
+    }
+
+    Module<T> model_;
+    std::vector<Mask<T>> masks_;
+};
+
+ESPALIER_COMPILED_CLASS(Masks);
+
+} // namespace espalier::inline ESPALIER_BACKEND
