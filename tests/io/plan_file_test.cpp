@@ -28,6 +28,8 @@ pruning::Plan small_plan() {
     plan.groups.push_back({"head", 2, {0, 1}, {}, "output", true});
     plan.before = {100, 1000, 6};
     plan.after = {50, 500, 4};
+    plan.milliseconds_before = 1.5;
+    plan.milliseconds_after = 0.75;
     return plan;
 }
 
@@ -39,6 +41,8 @@ TEST_CASE("plan file: what is saved is read back") {
     const pruning::Plan plan = load_plan(file.path);
     CHECK(plan.criterion == "filter l1");
     CHECK(plan.joins == pruning::Joins::indexed);
+    CHECK(plan.milliseconds_before == 1.5);
+    CHECK(plan.milliseconds_after == 0.75);
     CHECK(plan.image == Shape{8, 8, 3});
     REQUIRE(plan.groups.size() == 2);
     CHECK(plan.groups[0].kept == std::vector<Index>{0, 2});

@@ -37,6 +37,16 @@ TEST_CASE("measure_latency: stops after the given time, but not before three rou
     CHECK(measure_latency(model, {6, 6, 3}, {.rounds = 1000, .seconds = 0}).rounds == 3);
 }
 
+TEST_CASE("compare_latency: both networks in turns, as often") {
+    Counted one, two;
+    const auto [before, after] = compare_latency(one, two, {6, 6, 3}, {.rounds = 4, .seconds = 1000});
+    CHECK(before.rounds == 4);
+    CHECK(after.rounds == 4);
+    CHECK(one.calls == 5);
+    CHECK(two.calls == 5);
+    CHECK(two.mode_seen == Mode::inference);
+}
+
 TEST_CASE("measure_latency: options out of range are an error") {
     Counted model;
     CHECK_THROWS_WITH_AS(measure_latency(model, {6, 6, 3}, {.rounds = 2}),

@@ -38,6 +38,7 @@ ESPALIER_BODY void save_plan(const pruning::Plan& plan, const std::string& path)
               {"image", std::vector<Index>(plan.image.begin(), plan.image.end())},
               {"before", cost(plan.before)},
               {"after", cost(plan.after)},
+              {"milliseconds", {plan.milliseconds_before, plan.milliseconds_after}},
               {"groups", Json::array()}};
     for (const pruning::PlannedGroup& g : plan.groups)
         json["groups"].push_back({{"name", g.name},
@@ -85,9 +86,11 @@ ESPALIER_BODY pruning::Plan load_plan(const std::string& path) {
         pruning::Plan plan;
         plan.criterion = json.at("criterion").get<std::string>();
         const std::string joins = json.at("joins").get<std::string>();
-        expect<IoError>(joins == "coupled" || joins == "indexed", "load_plan: expected joins coupled or indexed in ",
-                        path, ", got ", joins);
-        plan.joins = joins == "indexed" ? pruning::Joins::indexed : pruning::Joins::coupled;
+        expect<IoError>(joins == "coupled" || joins == "indexed" || joins == "mixed",
+                        "load_plan: expected joins coupled, indexed or mixed in ", path, ", got ", joins);
+        plan.joins = joins == "indexed" ? pruning::Joins::indexed
+                     : joins == "mixed" ? pruning::Joins::mixed
+                                        : pruning::Joins::coupled;
         const auto image = all_whole(json.at("image"));
         expect<IoError>(image.size() == 3, "load_plan: expected an image [H,W,C] in ", path, ", got ", image);
         for (const Index extent : image) {
@@ -96,6 +99,10 @@ ESPALIER_BODY pruning::Plan load_plan(const std::string& path) {
         }
         plan.before = cost("before");
         plan.after = cost("after");
+        if (const auto predicted = json.value("milliseconds", std::vector<double>()); predicted.size() == 2) {
+            plan.milliseconds_before = predicted[0];
+            plan.milliseconds_after = predicted[1];
+        }
         for (const auto& g : json.at("groups"))
             plan.groups.push_back({.name = g.at("name").get<std::string>(),
                                    .width = whole(g.at("width")),

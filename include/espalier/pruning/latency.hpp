@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -29,24 +30,36 @@ struct LatencyOptions {
 
 namespace pruning::detail {
 
-template <class T> Latency time_forward(const Network<T>& net, const Shape& image, const LatencyOptions& options) {
+/// Times of each network, measured in turns, so that what disturbs the machine for a while disturbs all of them.
+template <class T>
+std::vector<Latency> time_in_turns(const std::vector<Network<T>>& nets, const Shape& image,
+                                   const LatencyOptions& options) {
     expect(options.batch >= 1 && options.rounds >= 3,
            "measure_latency: expected a batch of at least 1 and at least 3 rounds, got ", options.batch, " and ",
            options.rounds);
     const Var<T> x(normal<T>(batch_of(options.batch, image), Random(1, "latency")));
     const NoGrad no_grad;
-    const ModeScope<T> mode(net.module, Mode::inference);
-    std::vector<double> times;
+    std::vector<std::vector<double>> times(nets.size());
     const double begin = steady_seconds();
     for (Index round = 0; round <= options.rounds; ++round) {
-        const double start = steady_seconds();
-        const Var<T> y = net.forward(x);
-        const double stop = steady_seconds();
-        if (round > 0) times.push_back(1e3 * (stop - start));
-        if (times.size() >= 3 && stop - begin > options.seconds) break;
+        for (std::size_t i = 0; i < nets.size(); ++i) {
+            const ModeScope<T> mode(nets[i].module, Mode::inference);
+            const double start = steady_seconds();
+            const Var<T> y = nets[i].forward(x);
+            if (round > 0) times[i].push_back(1e3 * (steady_seconds() - start));
+        }
+        if (round >= 3 && steady_seconds() - begin > options.seconds * static_cast<double>(nets.size())) break;
     }
-    std::sort(times.begin(), times.end());
-    return {times[times.size() / 2], times.front(), times.back(), static_cast<Index>(times.size())};
+    std::vector<Latency> latencies;
+    for (std::vector<double>& t : times) {
+        std::sort(t.begin(), t.end());
+        latencies.push_back({t[t.size() / 2], t.front(), t.back(), static_cast<Index>(t.size())});
+    }
+    return latencies;
+}
+
+template <class T> Latency time_forward(const Network<T>& net, const Shape& image, const LatencyOptions& options) {
+    return time_in_turns(std::vector<Network<T>>{net}, image, options).front();
 }
 
 } // namespace pruning::detail
@@ -56,6 +69,16 @@ template <class M> Latency measure_latency(M& model, const Shape& image, const L
     return pruning::detail::time_forward(network(model), image, options);
 }
 
+/// Times two models in turns, round by round: the fair way to compare a pruned network with the one before.
+template <class A, class B>
+std::pair<Latency, Latency> compare_latency(A& before, B& after, const Shape& image,
+                                            const LatencyOptions& options = {}) {
+    const std::vector<Network<typename A::Scalar>> both{network(before), network(after)};
+    const std::vector<Latency> times = pruning::detail::time_in_turns(both, image, options);
+    return {times[0], times[1]};
+}
+
+ESPALIER_COMPILED_FUNCTION(pruning::detail::time_in_turns);
 ESPALIER_COMPILED_FUNCTION(pruning::detail::time_forward);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -28,11 +28,12 @@ struct PlannedGroup {
 
 /// Which channels of which groups go: made by `plan`, printed, saved, edited, and carried out by `apply`.
 struct Plan {
-    std::string criterion;            ///< name of what ranked
-    Joins joins = Joins::coupled;     ///< how residual joins couple
-    Shape image;                      ///< [H,W,C] that the network was traced with
-    std::vector<PlannedGroup> groups; ///< all groups of the graph, in its order
-    Cost before, after;               ///< `after` is a prediction; the certificate counts again
+    std::string criterion;                                  ///< name of what ranked
+    Joins joins = Joins::coupled;                           ///< how residual joins couple
+    Shape image;                                            ///< [H,W,C] that the network was traced with
+    std::vector<PlannedGroup> groups;                       ///< all groups of the graph, in its order
+    Cost before, after;                                     ///< `after` is a prediction; the certificate counts again
+    double milliseconds_before = 0, milliseconds_after = 0; ///< predicted by a latency table; 0 without one
 
     /// The entry of one group. @throws StateError if there is none of that name
     /// @{
@@ -70,8 +71,11 @@ public:
     }
 
     void remove(const Channel<T>& channel) {
-        if (!removed_.insert(channel.id).second) return;
-        for (const auto& m : channel.members) ++gone_[{m.variable.node().get(), m.axis}];
+        removed_.insert(channel.id);
+        for (const auto& m : channel.members) { // of a stream's branches too, each of which may have gone before
+            const Node<T>* const node = m.variable.node().get();
+            if (gone_[{node, m.axis}].insert(m.entry).second) removed_.insert(graph_.channel(node, m.axis, m.entry));
+        }
     }
     bool removes(const Node<T>* node, int axis, Index entry) const {
         return removed_.count(graph_.channel(node, axis, entry)) > 0;
@@ -84,7 +88,8 @@ public:
         if (const auto it = joins_.find(var.node().get()); it != joins_.end()) return {constant_size(it->second)};
         Shape shape = var.shape();
         for (int axis = 0; axis < shape.rank(); ++axis)
-            if (const auto it = gone_.find({var.node().get(), axis}); it != gone_.end()) shape[axis] -= it->second;
+            if (const auto it = gone_.find({var.node().get(), axis}); it != gone_.end())
+                shape[axis] -= static_cast<Index>(it->second.size());
         return shape;
     }
     /// Entries of an axis that stay.
@@ -142,7 +147,7 @@ private:
 
     const ChannelGraph<T>& graph_;
     std::set<std::size_t> removed_;
-    std::map<std::pair<const Node<T>*, int>, Index> gone_;
+    std::map<std::pair<const Node<T>*, int>, std::set<Index>> gone_;
     std::set<std::pair<const Node<T>*, int>> axes_; // that channels live in
     std::map<const Node<T>*, Placement<T>> joins_;  // by their constant
 };
@@ -227,7 +232,11 @@ ESPALIER_BODY std::string to_text(const Plan& plan) {
                      percent(plan.before.parameters - plan.after.parameters, plan.before.parameters),
                      " of the parameters, ", percent(plan.before.macs - plan.after.macs, plan.before.macs),
                      " of the MACs (", plan.before.macs, " to ", plan.after.macs, "), ",
-                     percent(plan.before.filters - plan.after.filters, plan.before.filters), " of the filters\n");
+                     percent(plan.before.filters - plan.after.filters, plan.before.filters), " of the filters",
+                     plan.milliseconds_before > 0 ? join_text("; predicted ", plan.milliseconds_before, " ms to ",
+                                                              plan.milliseconds_after, " ms")
+                                                  : "",
+                     "\n");
 }
 
 } // namespace pruning

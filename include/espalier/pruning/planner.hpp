@@ -1,171 +1,280 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
-#include <espalier/pruning/criteria.hpp>
 #include <espalier/pruning/plan.hpp>
+#include <espalier/pruning/plan_options.hpp>
 
 #include <cmath>
-#include <optional>
 
 namespace espalier::inline ESPALIER_BACKEND {
 namespace pruning {
 
-/// Whether channels compete with those of all groups or each group loses the same share.
-enum class Ranking { global, local };
-
-/// How scores of different groups are made comparable for a global ranking.
-enum class Normalization {
-    none, ///< as they are
-    mean, ///< divided by the group's mean
-    max,  ///< divided by the group's maximum: a threshold of 0.01 is then 1 % of the layer's largest
-};
-
-/// What to cut. Exactly one target is set; every `keep_...` is a share in [0, 1] of what the network has now.
-template <class T> struct PlanOptions {
-    Criterion<T> criterion = FilterNorm{};             ///< what a channel is worth
-    std::optional<double> keep_channels = {};          ///< of all channels that may be cut
-    std::optional<double> keep_parameters = {};        ///< of the network's parameters
-    std::optional<double> keep_macs = {};              ///< of the network's multiply-adds
-    std::optional<double> threshold = {};              ///< cut every channel whose (normalized) score is below
-    Ranking ranking = Ranking::global;                 ///< who competes with whom
-    Normalization normalization = Normalization::mean; ///< of the scores of each group
-    Joins joins = Joins::coupled;                      ///< how residual joins couple channels
-    Index minimum_width = 1;  ///< channels that every group keeps; ends of indexed branches may lose all
-    double maximum_ratio = 1; ///< largest share of a group that may go, in [0, 1]
-    Index round_to = 1;       ///< widths are rounded up to a multiple, never beyond what is there and never to 0
-};
-
 namespace detail {
-
-struct Candidate {
-    std::size_t group;
-    Index channel;
-    double score;
-};
 
 /// Ranks once, then answers: what does the network look like when the lowest-ranked share is gone?
 template <class T> class Planner {
 public:
     Planner(const ChannelGraph<T>& graph, const Module<T>& model, const PlanOptions<T>& options)
-        : graph_(graph), model_(model), options_(options) {
+        : graph_(graph), model_(model), options_(options),
+          original_(options.original ? *options.original : original_of_graph(graph, model, options.latencies)) {
         const Score<T> score = options.criterion.prepare(graph);
-        for (std::size_t g = 0; g < graph.groups().size(); ++g) rank(g, score);
-        std::stable_sort(ranked_.begin(), ranked_.end(),
-                         [](const auto& a, const auto& b) { return a.score < b.score; });
+        for (const ChannelGroup<T>& group : graph.groups()) rank(group, score);
+        divide();
     }
 
-    Index candidates() const { return static_cast<Index>(ranked_.size()); }
+    const Original& original() const { return original_; }
+    /// Channels that take part, beside those of scopes with a ratio.
+    Index candidates() const { return candidates_; }
+    bool has_channels() const {
+        return std::any_of(groups_.begin(), groups_.end(), [](const auto& g) { return !g.planned.blocked; });
+    }
+    /// Channels that are there and may be cut, as far as the graph is concerned.
+    Index channels() const {
+        Index n = 0;
+        for (const ChannelGroup<T>& group : graph_.groups()) n += group.blocked.empty() ? group.width() : 0;
+        return n;
+    }
 
-    /// The plan that asks for `count` channels: the lowest `count` of all, or that share of each group.
+    /// The plan that asks for `count` of the candidates: the lowest of each pool, the same share of every pool.
     Plan cut(Index count, const Shape& image) const {
-        const auto& groups = graph_.groups();
-        std::vector<Index> asked(groups.size(), 0);
-        if (options_.ranking == Ranking::global) {
-            for (Index i = 0; i < count; ++i) ++asked[ranked_[static_cast<std::size_t>(i)].group];
-        } else {
-            for (std::size_t g = 0; g < groups.size(); ++g)
-                if (!planned_[g].blocked) asked[g] = groups[g].width() * count / std::max<Index>(1, candidates());
+        std::vector<Index> asked(groups_.size(), 0);
+        for (const Pool& pool : pools_) {
+            const Index size = static_cast<Index>(pool.ranked.size());
+            ask(pool, pool.ratio ? pool.fixed : size * count / std::max<Index>(1, candidates_), asked);
         }
+        return plan_of(asked, image);
+    }
+    /// The plan that asks for every candidate below a threshold.
+    Plan cut_below(double threshold, const Shape& image) const {
+        std::vector<Index> asked(groups_.size(), 0);
+        for (const Pool& pool : pools_) {
+            const auto below = [&](const Candidate& c) { return c.score < threshold; };
+            ask(pool, pool.ratio ? pool.fixed : std::count_if(pool.ranked.begin(), pool.ranked.end(), below), asked);
+        }
+        return plan_of(asked, image);
+    }
+
+private:
+    struct Candidate {
+        std::size_t group;
+        double score;
+    };
+    /// Channels that compete with each other, lowest scores first.
+    struct Pool {
+        std::string name;
+        std::optional<double> ratio; ///< share that goes whatever the target says
+        Index fixed;                 ///< channels to ask for so that it does
+        std::vector<Candidate> ranked;
+    };
+    struct Group {
+        PlannedGroup planned;     ///< nothing cut yet
+        std::vector<Index> order; ///< its channels, lowest scores first
+        Index original;           ///< width before the first cut
+        Index minimum;            ///< width to keep
+        double maximum_ratio;     ///< of the original width
+    };
+
+    void rank(const ChannelGroup<T>& group, const Score<T>& score) {
+        Group g{.planned = {.name = group.name,
+                            .width = group.width(),
+                            .kept = {},
+                            .scores = {},
+                            .note = group.blocked,
+                            .blocked = !group.blocked.empty()},
+                .order = {},
+                .original = group.width(),
+                .minimum = options_.minimum_width,
+                .maximum_ratio = options_.maximum_ratio};
+        for (Index c = 0; c < group.width(); ++c) g.planned.kept.push_back(c);
+        g.order = g.planned.kept;
+        if (!g.planned.blocked) {
+            g.original = std::max(g.original, original_.width(group.name));
+            std::vector<double>& scores = g.planned.scores;
+            for (const Channel<T>& channel : group.channels) scores.push_back(score(channel));
+            if (std::all_of(scores.begin(), scores.end(), [](double s) { return std::isfinite(s); })) {
+                scores = normalized(std::move(scores), options_.normalization);
+                std::stable_sort(g.order.begin(), g.order.end(), [&](Index a, Index b) {
+                    return scores[static_cast<std::size_t>(a)] < scores[static_cast<std::size_t>(b)];
+                });
+            } else {
+                g.planned.blocked = true;
+                g.planned.note = "criterion " + options_.criterion.name() + " gives no score here";
+                scores.clear();
+            }
+        }
+        groups_.push_back(std::move(g));
+    }
+
+    void divide() {
+        std::vector<const Scope*> scope_of(groups_.size(), nullptr);
+        for (const Scope& scope : options_.scopes) {
+            Pool pool{scope.groups, scope.ratio, 0, {}};
+            bool any = false;
+            for (std::size_t g = 0; g < groups_.size(); ++g) {
+                const std::string& name = groups_[g].planned.name;
+                if (!(scope.holds ? scope.holds(name) : matches(scope.groups, name))) continue;
+                expect<StateError>(!scope_of[g], "plan: expected group '", name, "' in one scope, got it in '",
+                                   scope_of[g] ? scope_of[g]->groups : "", "' and '", scope.groups, "'");
+                scope_of[g] = &scope;
+                any = true;
+                groups_[g].minimum = scope.minimum_width.value_or(groups_[g].minimum);
+                groups_[g].maximum_ratio = scope.maximum_ratio.value_or(groups_[g].maximum_ratio);
+                add(pool, g, scope.ranking);
+            }
+            expect<StateError>(any, "plan: expected groups in scope '", scope.groups, "', got none of ", names());
+            if (!pool.ranked.empty()) pools_.push_back(std::move(pool));
+        }
+        Pool rest{"", {}, 0, {}};
+        for (std::size_t g = 0; g < groups_.size(); ++g)
+            if (!scope_of[g]) add(rest, g, options_.ranking);
+        if (!rest.ranked.empty()) pools_.push_back(std::move(rest));
+        for (Pool& pool : pools_) {
+            std::stable_sort(pool.ranked.begin(), pool.ranked.end(),
+                             [](const Candidate& a, const Candidate& b) { return a.score < b.score; });
+            if (pool.ratio)
+                fix(pool);
+            else
+                candidates_ += static_cast<Index>(pool.ranked.size());
+        }
+    }
+    /// Enters a group's channels: by score, or for a local ranking by their place among the group's own.
+    void add(Pool& pool, std::size_t g, Ranking ranking) {
+        const Group& group = groups_[g];
+        if (group.planned.blocked) return;
+        for (std::size_t i = 0; i < group.order.size(); ++i) {
+            const double place = (static_cast<double>(i) + 1) / static_cast<double>(group.order.size());
+            const auto channel = static_cast<std::size_t>(group.order[i]);
+            pool.ranked.push_back({g, ranking == Ranking::global ? group.planned.scores[channel] : place});
+        }
+    }
+    /// Finds how many channels a scope has to ask for so that its ratio goes although limits hold some back.
+    void fix(Pool& pool) const {
+        std::vector<Index> widths(groups_.size(), 0);
+        Index before = 0;
+        for (const Candidate& c : pool.ranked) widths[c.group] = groups_[c.group].original;
+        for (const Index width : widths) before += width;
+        // a ratio that means whole channels, such as 0.3 of 10, asks for no more because of rounding
+        const auto wanted = static_cast<Index>(std::ceil(*pool.ratio * static_cast<double>(before) - 1e-9));
+        const auto gone = [&](Index count) {
+            std::vector<Index> asked(groups_.size(), 0);
+            ask(pool, count, asked);
+            Index n = 0;
+            for (std::size_t g = 0; g < groups_.size(); ++g)
+                if (widths[g] > 0) n += widths[g] - allowed_width(g, groups_[g].planned.width - asked[g]).first;
+            return n;
+        };
+        Index low = 0, high = static_cast<Index>(pool.ranked.size());
+        if (gone(high) < wanted) {
+            std::string held;
+            for (std::size_t g = 0; g < groups_.size(); ++g)
+                if (widths[g] > 0)
+                    held +=
+                        join_text(held.empty() ? "" : "; ", groups_[g].planned.name, ": ", allowed_width(g, 0).second);
+            throw StateError(join_text("plan: expected to cut ", *pool.ratio, " of the channels of scope '", pool.name,
+                                       "', got ", static_cast<double>(gone(high)) / static_cast<double>(before),
+                                       " at best (", held, ")"));
+        }
+        while (low < high) {
+            const Index middle = (low + high) / 2;
+            if (gone(middle) >= wanted)
+                high = middle;
+            else
+                low = middle + 1;
+        }
+        pool.fixed = low;
+    }
+    static void ask(const Pool& pool, Index count, std::vector<Index>& asked) {
+        for (Index i = 0; i < count; ++i) ++asked[pool.ranked[static_cast<std::size_t>(i)].group];
+    }
+
+    /// Width that a group keeps when the ranking would leave `wanted` channels, and what held it back.
+    std::pair<Index, std::string> allowed_width(std::size_t g, Index wanted) const {
+        const Group& group = groups_[g];
+        const Index full = group.planned.width;
+        const bool may_vanish = graph_.groups()[g].is_branch && wanted == 0;
+        const Index least = may_vanish ? 0 : std::min(full, std::max<Index>(1, group.minimum));
+        const auto most_gone = // 1e-9: 0.3 of 10 is 3, not 2.9999
+            static_cast<Index>(std::floor(group.maximum_ratio * static_cast<double>(group.original) + 1e-9));
+        const Index by_ratio = std::min(full, group.original - most_gone);
+        const Index width = std::max({wanted, least, by_ratio});
+        std::string note;
+        if (width > wanted) note = by_ratio > least ? "maximum ratio" : "minimum width";
+        const Index step = options_.round_to, rounded = std::min(full, (width + step - 1) / step * step);
+        if (rounded > width) note += join_text(note.empty() ? "" : ", ", "rounded to ", step);
+        return {rounded, note};
+    }
+
+    /// Streams first: what goes of them takes channels of their branches along.
+    Plan plan_of(const std::vector<Index>& asked, const Shape& image) const {
+        const auto& groups = graph_.groups();
         Plan plan;
         plan.criterion = options_.criterion.name();
         plan.joins = options_.joins;
         plan.image = image;
-        plan.groups = planned_;
-        for (std::size_t g = 0; g < groups.size(); ++g) {
-            if (planned_[g].blocked) continue;
-            const auto [width, note] = allowed_width(groups[g], asked[g]);
-            plan.groups[g].note = note;
-            plan.groups[g].kept.assign(order_[g].end() - static_cast<std::ptrdiff_t>(width), order_[g].end());
-            std::sort(plan.groups[g].kept.begin(), plan.groups[g].kept.end());
-        }
+        for (const Group& group : groups_) plan.groups.push_back(group.planned);
+        Removal<T> streams(graph_);
+        for (const bool branches : {false, true})
+            for (std::size_t g = 0; g < groups.size(); ++g) {
+                if (plan.groups[g].blocked || groups[g].is_branch != branches) continue;
+                const std::vector<Index>& order = groups_[g].order;
+                std::vector<Index> there;
+                Index wanted = 0;
+                for (std::size_t i = 0; i < order.size(); ++i)
+                    if (!streams.removes(groups[g].channels[static_cast<std::size_t>(order[i])])) {
+                        there.push_back(order[i]);
+                        wanted += static_cast<Index>(i) >= asked[g] ? 1 : 0;
+                    }
+                const auto [allowed, note] = allowed_width(g, wanted);
+                const Index width = std::min(allowed, static_cast<Index>(there.size()));
+                std::vector<Index>& kept = plan.groups[g].kept;
+                plan.groups[g].note = note;
+                kept.assign(there.end() - static_cast<std::ptrdiff_t>(width), there.end());
+                std::sort(kept.begin(), kept.end());
+                if (!branches)
+                    for (Index c = 0; c < groups[g].width(); ++c)
+                        if (!std::binary_search(kept.begin(), kept.end(), c))
+                            streams.remove(groups[g].channels[static_cast<std::size_t>(c)]);
+            }
         const Removal<T> gone = removal(plan, graph_);
-        for (std::size_t g = 0; g < groups.size();
-             ++g) { // what died with a branch is part of the plan that people read
+        for (std::size_t g = 0; g < groups.size(); ++g) { // what died with a branch is part of what people read
             std::erase_if(plan.groups[g].kept,
                           [&](Index c) { return gone.removes(groups[g].channels[static_cast<std::size_t>(c)]); });
             if (!groups[g].is_branch && plan.groups[g].kept.empty()) plan.groups[g].note = "its branch is gone";
         }
-        plan.before = cost<T>(graph_.trace(), model_, [](const Var<T>& var) { return var.shape(); });
-        plan.after = cost<T>(graph_.trace(), model_, [&](const Var<T>& var) { return gone.shape_of(var); });
+        const auto before = [](const Var<T>& var) { return var.shape(); };
+        const auto after = [&](const Var<T>& var) { return gone.shape_of(var); };
+        plan.before = cost<T>(graph_.trace(), model_, before);
+        plan.after = cost<T>(graph_.trace(), model_, after);
+        if (options_.latencies) {
+            plan.milliseconds_before = predicted_latency<T>(*options_.latencies, graph_.trace(), before);
+            plan.milliseconds_after = predicted_latency<T>(*options_.latencies, graph_.trace(), after);
+        }
         return plan;
     }
-    /// Number of candidates whose score is below a threshold.
-    Index below(double threshold) const {
-        return std::count_if(ranked_.begin(), ranked_.end(), [&](const auto& c) { return c.score < threshold; });
-    }
 
-private:
-    void rank(std::size_t g, const Score<T>& score) {
-        const ChannelGroup<T>& group = graph_.groups()[g];
-        PlannedGroup planned{.name = group.name,
-                             .width = group.width(),
-                             .kept = {},
-                             .scores = {},
-                             .note = group.blocked,
-                             .blocked = !group.blocked.empty()};
-        for (Index c = 0; c < group.width(); ++c) planned.kept.push_back(c);
-        if (!planned.blocked) {
-            double sum = 0, largest = 0;
-            for (const Channel<T>& channel : group.channels) {
-                planned.scores.push_back(score(channel));
-                sum += planned.scores.back();
-                largest = std::max(largest, planned.scores.back());
-            }
-            if (!std::isfinite(sum)) {
-                planned.blocked = true;
-                planned.note = "criterion " + options_.criterion.name() + " gives no score here";
-                planned.scores.clear();
-            } else {
-                double unit =
-                    options_.normalization == Normalization::mean ? sum / static_cast<double>(group.width()) : largest;
-                if (options_.normalization == Normalization::none || unit <= 0) unit = 1;
-                for (double& s : planned.scores) s /= unit;
-            }
-        }
-        std::vector<Index> order = planned.kept;
-        if (!planned.blocked) {
-            std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) {
-                return planned.scores[static_cast<std::size_t>(a)] < planned.scores[static_cast<std::size_t>(b)];
-            });
-            for (const Index c : order) ranked_.push_back({g, c, planned.scores[static_cast<std::size_t>(c)]});
-        }
-        order_.push_back(std::move(order));
-        planned_.push_back(std::move(planned));
-    }
-
-    /// Width a group keeps when `asked` channels should go, and what held it back.
-    std::pair<Index, std::string> allowed_width(const ChannelGroup<T>& group, Index asked) const {
-        const Index full = group.width(), wanted = full - asked;
-        const Index least = std::min(full, group.is_branch ? Index(0) : std::max<Index>(1, options_.minimum_width));
-        const Index by_ratio =
-            full - static_cast<Index>(std::floor(options_.maximum_ratio * static_cast<double>(full) + 1e-9));
-        Index width = std::max({wanted, least, by_ratio});
-        std::string note;
-        if (width > wanted) note = by_ratio > least ? "maximum ratio" : "minimum width";
-        const Index rounded = std::min(full, (width + options_.round_to - 1) / options_.round_to * options_.round_to);
-        if (rounded > width) note = join_text("rounded to ", options_.round_to);
-        return {rounded, note};
+    std::string names() const {
+        std::string all;
+        for (const Group& g : groups_) all += (all.empty() ? "" : ", ") + g.planned.name;
+        return all;
     }
 
     const ChannelGraph<T>& graph_;
     const Module<T>& model_;
     const PlanOptions<T>& options_;
-    std::vector<PlannedGroup> planned_;
-    std::vector<std::vector<Index>> order_; // channels of each group, least important first
-    std::vector<Candidate> ranked_;         // all of them, likewise
+    Original original_;
+    std::vector<Group> groups_;
+    std::vector<Pool> pools_;
+    Index candidates_ = 0;
 };
 
-template <class T> void check_options(const PlanOptions<T>& o) {
-    const int targets = int(o.keep_channels.has_value()) + int(o.keep_parameters.has_value()) +
-                        int(o.keep_macs.has_value()) + int(o.threshold.has_value());
-    expect(targets == 1, "plan: expected exactly one of keep_channels, keep_parameters, keep_macs, threshold; got ",
-           targets);
-    for (const auto& keep : {o.keep_channels, o.keep_parameters, o.keep_macs})
-        expect(!keep || (*keep >= 0 && *keep <= 1), "plan: expected a share to keep in [0,1], got ", keep.value_or(0));
-    expect(o.maximum_ratio >= 0 && o.maximum_ratio <= 1, "plan: expected maximum_ratio in [0,1], got ",
-           o.maximum_ratio);
-    expect(o.minimum_width >= 1, "plan: expected minimum_width of at least 1, got ", o.minimum_width);
-    expect(o.round_to >= 1, "plan: expected round_to of at least 1, got ", o.round_to);
+/// What a plan leaves of what its target is a share of.
+template <class T> double share_left(const Plan& plan, const Planner<T>& planner, const PlanOptions<T>& o) {
+    const Original& original = planner.original();
+    if (o.keep_latency) return plan.milliseconds_after / original.milliseconds;
+    const auto share = [](Index part, Index whole) { return static_cast<double>(part) / static_cast<double>(whole); };
+    if (o.keep_macs) return share(plan.after.macs, original.cost.macs);
+    if (o.keep_parameters) return share(plan.after.parameters, original.cost.parameters);
+    return share(planner.channels() - plan.channels_cut(), original.channels);
 }
 
 template <class T> Plan choose(const Network<T>& net, const Shape& image, const PlanOptions<T>& options) {
@@ -175,33 +284,36 @@ template <class T> Plan choose(const Network<T>& net, const Shape& image, const 
     std::string blocked;
     const Plan most = planner.cut(planner.candidates(), image);
     for (const PlannedGroup& g : most.groups)
-        if (g.blocked || !g.note.empty()) blocked += (blocked.empty() ? "" : "; ") + g.name + ": " + g.note;
-    expect<StateError>(planner.candidates() > 0, "plan: expected channels that can be cut, got none (", blocked, ")");
+        if (!g.note.empty()) blocked += (blocked.empty() ? "" : "; ") + g.name + ": " + g.note;
+    expect<StateError>(planner.has_channels(), "plan: expected channels that can be cut, got none (", blocked, ")");
 
-    Plan chosen;
     if (options.threshold) {
-        expect(options.ranking == Ranking::global, "plan: expected a global ranking with a threshold, got a local one");
-        chosen = planner.cut(planner.below(*options.threshold), image);
+        Plan chosen = planner.cut_below(*options.threshold, image);
         expect<StateError>(chosen.channels_cut() > 0, "plan: expected scores below ", *options.threshold, ", got none");
         return chosen;
     }
-    const auto left = [&](const Plan& p) {
-        const auto share = [](Index part, Index whole) {
-            return static_cast<double>(part) / static_cast<double>(whole);
-        };
-        if (options.keep_macs) return share(p.after.macs, p.before.macs);
-        if (options.keep_parameters) return share(p.after.parameters, p.before.parameters);
-        return share(planner.candidates() - p.channels_cut(), planner.candidates());
-    };
-    const double target = options.keep_macs         ? *options.keep_macs
-                          : options.keep_parameters ? *options.keep_parameters
-                                                    : *options.keep_channels;
-    const std::string what = options.keep_macs ? "MACs" : options.keep_parameters ? "parameters" : "channels";
-    expect<StateError>(target < 1, "plan: expected a share of ", what, " below 1 to keep, got ", target,
-                       ": nothing to cut");
-    expect<StateError>(left(most) <= target, "plan: expected to keep ", target, " of the ", what, ", got ", left(most),
+    const auto [keep, what] = options.keep_macs         ? std::pair(options.keep_macs, "MACs")
+                              : options.keep_parameters ? std::pair(options.keep_parameters, "parameters")
+                              : options.keep_latency    ? std::pair(options.keep_latency, "predicted latency")
+                                                        : std::pair(options.keep_channels, "channels");
+    if (!keep) return planner.cut(0, image); // scopes say it all
+    const double target = *keep;
+    const auto left = [&](const Plan& plan) { return share_left(plan, planner, options); };
+    const Plan none = planner.cut(0, image); // but what scopes fix
+    expect<StateError>(none.channels_cut() > 0 || left(none) > target, "plan: expected to keep less of the ", what,
+                       " than the ", left(none), " there is, got ", target, ": nothing to cut");
+    // Cutting more never costs more, so bisection finds the fewest; but a measured latency may rise again where widths
+    // become awkward, so there it only searches below the first of 64 even steps that reaches the target.
+    const Index all = planner.candidates(), steps = options.keep_latency ? std::min<Index>(64, all) : 1;
+    double best = left(none);
+    Index low = 0, high = 0;
+    for (Index step = 1; step <= steps && best > target; ++step) {
+        low = high == 0 ? 0 : high + 1;
+        high = all * step / steps;
+        best = std::min(best, left(step == steps ? most : planner.cut(high, image)));
+    }
+    expect<StateError>(best <= target, "plan: expected to keep ", target, " of the ", what, ", got ", best,
                        " at best (", blocked, ")");
-    Index low = 0, high = planner.candidates(); // cutting more never costs more, so bisection finds the fewest
     while (low < high) {
         const Index middle = (low + high) / 2;
         if (left(planner.cut(middle, image)) <= target)

@@ -14,6 +14,7 @@ namespace report {
 struct Series {
     std::string name;         ///< in the legend; empty: not listed
     std::vector<double> x, y; ///< points in order, as many y as x
+    std::string colour = {};  ///< as `#rrggbb`; empty: the next of a palette that colour-blind people can tell apart
 };
 /// How series are drawn.
 enum class Mark { line, bar };
@@ -91,7 +92,11 @@ ESPALIER_BODY std::string svg_plot(const std::vector<Series>& series, const Plot
     // Colours that colour-blind people can tell apart (Okabe and Ito 2008).
     static constexpr const char* colours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
                                               "#e69f00", "#56b4e9", "#000000"};
-    const auto colour = [](std::size_t s) { return colours[s % std::size(colours)]; };
+    std::vector<std::string> chosen;
+    std::size_t next = 0;
+    for (const Series& s : series)
+        chosen.push_back(s.colour.empty() ? colours[next++ % std::size(colours)] : detail::escape_xml(s.colour));
+    const auto colour = [&](std::size_t s) { return chosen[s]; };
     const bool bars = options.mark == Mark::bar;
     constexpr double infinity = std::numeric_limits<double>::infinity();
     double x0 = infinity, x1 = -infinity, y0 = bars ? 0 : infinity, y1 = bars ? 0 : -infinity;
