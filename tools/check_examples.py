@@ -55,6 +55,8 @@ def main_job(work):
     run_at = ["--out", f"{work}/run"]
     succeeds("train", "fashion_mnist", "train", "--epochs", "2", "--model", "resnet20", "--downscale", "2",
              "--ffr-gradient", "0.1", "--ffr-curvature", "0.1", *SMALL, *run_at)
+    for criterion in ("linf", "geometric-median", "lamp", "taylor", "activation-taylor", "rank", "apoz"):
+        succeeds(f"plan by {criterion}", "fashion_mnist", "plan", "--keep-macs", "0.5", "--criterion", criterion, *SMALL, *run_at)
     succeeds("plan", "fashion_mnist", "plan", "--keep-macs", "0.5", "--joins", "indexed", *run_at)
     succeeds("prune", "fashion_mnist", "prune", *SMALL, *run_at)
     succeeds("finetune", "fashion_mnist", "finetune", "--finetune-epochs", "1", *SMALL, *run_at)
@@ -71,10 +73,21 @@ def main_job(work):
     check(record["settings"]["prune"]["--criterion"] == "folded" and record["settings"]["train"]["--joins"] == "coupled",
           "record has the settings that were not given")
     check("finetuned" in Path(work, "run/report.html").read_text(), "report has the last stage")
+    done = succeeds("prune in steps", "fashion_mnist", "prune", "--keep-macs", "0.4", "--steps", "3", "--decline", "linear",
+                    "--from", f"{work}/run/dense.safetensors", *SMALL, "--out", f"{work}/steps")
+    check("step 3 of 3: to 40 %" in done.stdout and Path(work, "steps/step2.safetensors").exists() and
+          not Path(work, "steps/step3.safetensors").exists(), "fine-tuned between the steps", done)
+    steps = json.loads(Path(work, "steps/record.json").read_text())
+    check(0.3 < steps["pruned"]["macs"] / record["dense"]["macs"] <= 0.4, "a share of the original", done)
     export_job(work)
     for verb in ("prune", "finetune"):
         succeeds(f"{verb} by dead filters", "fashion_mnist", verb, "--criterion", "dead", "--keep-channels",
                  "0.9", "--finetune-epochs", "1", *SMALL, "--out", f"{work}/run")
+
+
+def own_network():
+    done = succeeds("prune a network of one's own", "prune_your_own")
+    check("certificate (holds)" in done.stdout and "bit-equal" in done.stdout, "its certificate holds", done)
 
 
 def export_job(work):
@@ -185,6 +198,9 @@ def bad_input(work):
           "--out", f"{work}/bad")
     fails("two targets", ["exactly one"], "fashion_mnist", "prune", "--keep-macs", "0.5", "--threshold", "0.1", *SMALL,
           "--out", f"{work}/bad")
+
+    fails("steps without a target", ["expected a target with --steps 2"], "fashion_mnist", "prune", "--steps", "2", "--from",
+          f"{work}/run/dense.safetensors", *SMALL, "--out", f"{work}/bad")
 
     data = Path("/usr/share/datasets/fashion-mnist")
     cut = Path(work, "cut")
@@ -329,6 +345,7 @@ def real_sets(work):
 def main():
     with tempfile.TemporaryDirectory() as work:
         main_job(work)
+        own_network()
         options_of_models(work)
         stop_and_resume(work)
         bad_input(work)

@@ -5,6 +5,7 @@
 #include "planning.hpp"
 #include "record.hpp"
 #include "saved_network.hpp"
+#include "scanning.hpp"
 #include "training.hpp"
 #include "training_log.hpp"
 
@@ -14,8 +15,11 @@
 #include <espalier/data/normalize.hpp>
 #include <espalier/io/example.hpp>
 #include <espalier/io/folder_lock.hpp>
+#include <espalier/io/latency_file.hpp>
+#include <espalier/io/lineage_file.hpp>
 #include <espalier/io/plan_file.hpp>
-#include <espalier/pruning/surgery.hpp>
+#include <espalier/pruning/prune_gradually.hpp>
+#include <espalier/pruning/verdict.hpp>
 #include <espalier/report/progress_bar.hpp>
 #include <espalier/train/checkpoint.hpp>
 #include <espalier/train/clip.hpp>
@@ -75,17 +79,42 @@ public:
         save_plan(plan, file);
         say("plan in " + file + ": edit the channels that are `kept`, then prune");
     }
+    void sensitivity() {
+        const std::string file = from_or(path("dense.safetensors"));
+        std::vector<Network> replicas{open(file)}; // one a thread
+        while (static_cast<int>(replicas.size()) < threads()) replicas.push_back(read_network(file, taps()).net);
+        load_data();
+        const Index count = std::min(s_.scan_images, train_.size());
+        const Loader<T> images = loader_of(subset(train_, {.count = count, .pick = Pick::stratified, .seed = s_.seed}));
+        std::vector<models::Model<T>*> models;
+        for (const Network& net : replicas) models.push_back(net.get());
+        const auto accuracy = [&](models::Model<T>& net) {
+            expect<StateError>(!interrupted, "sensitivity: stopped; the same command goes on where it was");
+            return evaluate(net, images).accuracy;
+        };
+        const Scan scan{.criterion = options_of_plan(*replicas.front()).criterion,
+                        .title = join_text(s_.model, " on ", train_.name, ", cut by ", s_.criterion),
+                        .score = join_text("accuracy on ", count, " training images")};
+        scan_to_folder(models, data_.image, s_, scan, accuracy);
+    }
     void prune() {
-        const Network net = open(from_or(path("dense.safetensors")));
+        Network net = open(from_or(path("dense.safetensors")));
         load_data();
         const std::string file = s_.plan_file.empty() ? path("plan.json") : s_.plan_file;
-        const bool target = s_.keep_macs || s_.keep_parameters || s_.keep_channels || s_.threshold;
+        const bool target = s_.keep_macs || s_.keep_parameters || s_.keep_channels || s_.keep_latency || s_.threshold;
         expect(!target || s_.plan_file.empty(), "prune: expected a plan or a target, got both --plan ", s_.plan_file,
                " and a target");
+        expect(s_.gradual.steps == 1 || target, "prune: expected a target with --steps ", s_.gradual.steps,
+               ", got none");
+        if (s_.from.empty()) record_.continue_from(path("record.json"), "pruned");
+        if (s_.gradual.steps > 1) {
+            cut_gradually(net);
+            measured("pruned", *net);
+            return finish();
+        }
         const bool planned = !target && (!s_.plan_file.empty() || std::filesystem::exists(file));
         const pruning::Plan plan = planned ? load_plan(file) : plan_of(*net);
         if (!planned) save_plan(plan, file);
-        if (s_.from.empty()) record_.continue_from(path("record.json"), "pruned");
         cut(*net, plan);
         measured("pruned", *net);
         finish();
@@ -106,15 +135,9 @@ public:
     }
     void bench() {
         const Network before = open(path("dense.safetensors")), after = open(from_or(latest()));
-        const double macs = share(cost(*after, data_.image).macs, cost(*before, data_.image).macs);
         for (const Index batch : {1, 128}) {
-            const Latency a = measure_latency(*before, data_.image, {.batch = batch});
-            const Latency b = measure_latency(*after, data_.image, {.batch = batch});
-            std::printf("batch %3d: %.3f ms (%.3f to %.3f) before, %.3f ms (%.3f to %.3f) after: %.2f of the time with "
-                        "%.2f of the MACs%s\n",
-                        static_cast<int>(batch), a.median, a.lowest, a.highest, b.median, b.lowest, b.highest,
-                        b.median / a.median, macs,
-                        clearly_faster(a, b) ? "" : "; not clearly faster, the rounds overlap");
+            const auto [a, b] = compare_latency(*before, *after, data_.image, {.batch = batch});
+            say(join_text("batch ", batch, ": ", verdict(cost(*before, data_.image), cost(*after, data_.image), a, b)));
         }
     }
     void deploy() {
@@ -148,10 +171,9 @@ private:
         std::string name;
         Index epochs;
         double lr;
-        bool regularized;
+        bool regularized, resumes = true;
     };
 
-    static double share(Index part, Index whole) { return static_cast<double>(part) / static_cast<double>(whole); }
     std::string path(const std::string& file) const { return s_.out + "/" + file; }
     /// The checkpoint to work on: that of --from, or else of this stage.
     std::string from_or(const std::string& stage) const { return s_.from.empty() ? stage : s_.from; }
@@ -213,6 +235,7 @@ private:
         s_.model = saved.net->name();
         classes_ = saved.net->options().classes;
         data_ = saved.data;
+        lineage_ = saved.lineage;
         return saved.net;
     }
     /// What a user reads who has not run the verb before this one.
@@ -226,6 +249,7 @@ private:
         auto examples = loader_of(subset(test_, {.count = std::min<Index>(2, test_.size())})).epoch(0);
         save_example(extra, net, examples.begin()->images);
         save_description(extra, data_);
+        save_lineage(extra, lineage_);
         if (averages) averages->save(extra, "ema.");
         save_checkpoint(path(name + ".safetensors"), net, optimizer, position, s_.seed, extra);
     }
@@ -239,8 +263,9 @@ private:
         std::unique_ptr<Ema<T>> ema; // if it is wanted
         if (s_.ema > 0) ema = std::make_unique<Ema<T>>(*net, EmaOptions{.decay = s_.ema, .start = EmaStart::ramped});
         const std::vector<NamedVar<T>> parameters = net->parameters();
-        const auto regularizer = regularizer_of(s_, *net);
-        const Position start = s_.resume.empty() ? Position() : resume(*net, *optimizer, ema.get(), phase.name);
+        const auto regularizer = phase.regularized ? regularizer_of(s_, *net, data_.image) : nullptr;
+        const bool resumed = phase.resumes && !s_.resume.empty();
+        const Position start = resumed ? resume(*net, *optimizer, ema.get(), phase.name) : Position();
         if (start.step > 0) say(join_text("resumed at step ", start.step, " of ", steps));
         TrainingLog log(path(phase.name + ".csv"), s_, start.step, steps);
         double gradient_norm = 0; // of the last step, before clipping
@@ -270,7 +295,8 @@ private:
         save(phase.name, *net, *optimizer, trainer.position(), ema.get());
         if (end == RunEnd::stopped)
             throw StateError(join_text(phase.name, ": stopped at step ", trainer.position().step, " of ", steps,
-                                       "; continue with --resume ", path(phase.name + ".safetensors")));
+                                       phase.resumes ? "; continue with --resume " + path(phase.name + ".safetensors")
+                                                     : "; prune again"));
         if (ema) ema->swap(); // from here on the network is the averaged one
         for (std::string& plot : log.plots(phase.name)) plots_.push_back(std::move(plot));
     }
@@ -286,18 +312,61 @@ private:
         return checkpoint.position;
     }
 
-    pruning::Plan plan_of(models::Model<T>& net) {
-        return make_plan(net, data_.image, s_, [&] {
+    pruning::PlanOptions<T> options_of_plan(models::Model<T>& net) {
+        return plan_options(net, s_, [&] {
             if (train_.size() == 0) load_data();
             auto epoch = train_loader(false).epoch(0);
-            return epoch.begin()->images;
+            return std::move(*epoch.begin());
         });
     }
+    /// As above, with the latency table that a target of latency is predicted by.
+    pruning::PlanOptions<T> options_of_target(models::Model<T>& net) {
+        pruning::PlanOptions<T> options = options_of_plan(net);
+        if (s_.keep_latency) {
+            table_ = pruning::latency_table(net, data_.image, {.batch = s_.latency_batch}, path("latencies.csv"));
+            options.latencies = &table_;
+        }
+        return options;
+    }
+    pruning::Plan plan_of(models::Model<T>& net) { return pruning::plan(net, data_.image, options_of_target(net)); }
     void cut(models::Model<T>& net, const pruning::Plan& plan) {
-        record_.certificate = pruning::apply(plan, net).certificate;
-        say(to_text(*record_.certificate));
-        expect<StateError>(record_.certificate->holds() || !record_.certificate->note.empty(),
-                           "prune: expected a certificate that holds, got ", to_text(*record_.certificate));
+        std::map<Index, Latency> before{{1, {}}, {128, {}}, {s_.latency_batch, {}}};
+        const Cost whole = cost(net, data_.image);
+        for (auto& [batch, time] : before) time = measure_latency(net, data_.image, {.batch = batch});
+        const Certificate certificate = pruning::apply(plan, net, &lineage_).certificate;
+        for (const auto& [batch, time] : before) {
+            const Latency after = measure_latency(net, data_.image, {.batch = batch});
+            say(join_text("batch ", batch, ": ", verdict(whole, cost(net, data_.image), time, after)));
+            if (plan.milliseconds_before > 0 && batch == s_.latency_batch)
+                say(join_text("predicted at batch ", batch, ": ", plan.milliseconds_after / plan.milliseconds_before,
+                              " of the time (", plan.milliseconds_before, " ms to ", plan.milliseconds_after, " ms)"));
+        }
+        certified(certificate);
+        save_pruned(net);
+    }
+    /// Cuts to the target in steps, with fine-tuning between them; the verb `finetune` follows the last.
+    void cut_gradually(Network& net) {
+        const auto after = [&](const pruning::PruningStep<T>& at) {
+            say(join_text("step ", at.step, " of ", at.steps, ": to ", 100 * at.keep, " %; MACs ", at.original.macs,
+                          " to ", at.current.macs, at.plan.groups.empty() ? ", as before" : ""));
+            if (!at.plan.groups.empty()) certified(at.surgery.certificate);
+            if (at.step == at.steps || s_.step_epochs == 0) return;
+            fit(net, {.name = join_text("step", at.step),
+                      .epochs = s_.step_epochs,
+                      .lr = s_.finetune_lr,
+                      .regularized = false,
+                      .resumes = false});
+        };
+        pruning::prune_gradually(*net, data_.image, options_of_target(*net), s_.gradual, after, &lineage_);
+        save_pruned(*net);
+    }
+    void certified(const Certificate& certificate) {
+        record_.certificate = certificate;
+        say(to_text(certificate));
+        expect<StateError>(certificate.holds() || !certificate.note.empty(),
+                           "prune: expected a certificate that holds, got ", to_text(certificate));
+    }
+    void save_pruned(models::Model<T>& net) {
         Sgd<T> none(net, {});
         save("pruned", net, none, {});
     }
@@ -328,9 +397,11 @@ private:
     std::unique_ptr<FolderLock> lock_; // of a verb that writes to the folder
     double start_;                     ///< of this process, in seconds
     ImageSet train_, test_;
-    DataDescription data_; ///< of the data that was loaded, or of the network that was opened
-    Index classes_ = 0;    ///< of the network that was opened
+    DataDescription data_;     ///< of the data that was loaded, or of the network that was opened
+    pruning::Lineage lineage_; ///< of the network's cuts, those before this process included
+    Index classes_ = 0;        ///< of the network that was opened
     std::vector<std::string> plots_;
+    pruning::LatencyTable table_; ///< what a target of latency is predicted by
 };
 
 } // namespace
@@ -343,6 +414,7 @@ int run(const Experiment& experiment, int argc, char** argv) {
         Session session(experiment, settings);
         if (settings.verb == "train") session.train();
         if (settings.verb == "plan") session.plan();
+        if (settings.verb == "sensitivity") session.sensitivity();
         if (settings.verb == "prune") session.prune();
         if (settings.verb == "finetune") session.finetune();
         if (settings.verb == "eval") session.eval();

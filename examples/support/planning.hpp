@@ -2,16 +2,17 @@
 
 #include "settings.hpp"
 
+#include <espalier/data/loader.hpp>
 #include <espalier/models/model.hpp>
-#include <espalier/pruning/plan.hpp>
+#include <espalier/pruning/planner.hpp>
 
 #include <functional>
 
 namespace espalier::programs {
 
-/// The plan that the flags ask for, for images [H,W,C]. `batch` gives training images [N,H,W,C] and is called only by
-/// the criterion that looks at activations. @throws what `pruning::plan` throws
-pruning::Plan make_plan(models::Model<float>& net, const Shape& image, const Settings& settings,
-                        const std::function<Tensor<float>()>& batch);
+/// What the flags ask of a plan. `batch` gives training images and labels and is called only by criteria that look at
+/// data.
+pruning::PlanOptions<float> plan_options(models::Model<float>& net, const Settings& settings,
+                                         const std::function<Batch<float>()>& batch);
 
 } // namespace espalier::programs

@@ -3,6 +3,7 @@
 #include "network.hpp"
 
 #include <espalier/io/example.hpp>
+#include <espalier/io/lineage_file.hpp>
 #include <espalier/train/ema.hpp>
 
 namespace espalier::programs {
@@ -52,6 +53,7 @@ SavedNetwork read_network(const std::string& path, models::Taps taps) {
     checkpoint.options.taps = taps;
     SavedNetwork saved{.net = make_network(checkpoint.model, checkpoint.options),
                        .data = description_of(checkpoint.extra),
+                       .lineage = load_lineage(checkpoint.extra),
                        .example = ""};
     restore(checkpoint, *saved.net);
     saved.example = check_saved_example(checkpoint, *saved.net);

@@ -3,6 +3,7 @@
 #include <espalier/data/normalize.hpp>
 #include <espalier/io/tensor_file.hpp>
 #include <espalier/models/model.hpp>
+#include <espalier/pruning/lineage.hpp>
 #include <espalier/train/checkpoint.hpp>
 
 #include <memory>
@@ -26,7 +27,8 @@ void save_description(TensorFile& extra, const DataDescription& data);
 struct SavedNetwork {
     std::shared_ptr<models::Model<float>> net;
     DataDescription data;
-    std::string example; ///< what `check_saved_example` says
+    pruning::Lineage lineage; ///< what its cuts left of the first network
+    std::string example;      ///< what `check_saved_example` says
 };
 
 /// Reads a network and its description; its flow will have these maps, whatever it had when it was saved.

@@ -64,6 +64,22 @@ void add_numbers(CLI::App& app, const std::string& name, std::vector<Index>& num
     app.add_option_function<std::string>(name, read, help)->type_name("INT,INT,..");
 }
 
+/// Numbers in (0, 1] with commas between.
+void add_shares(CLI::App& app, const std::string& name, std::vector<double>& shares, const std::string& help) {
+    const auto read = [&shares, name](const std::string& text) {
+        shares.clear();
+        for (const std::string& share : CLI::detail::split(text, ','))
+            if (!CLI::detail::lexical_cast(share, shares.emplace_back()) || !(shares.back() > 0 && shares.back() <= 1))
+                throw CLI::ValidationError(name, "expected shares above 0 up to 1 with commas between, got " + text);
+    };
+    const auto write = [&shares] {
+        std::string text;
+        for (const double share : shares) text += (text.empty() ? "" : ",") + to_text(share);
+        return text;
+    };
+    app.add_option_function<std::string>(name, read, help)->type_name("FLOAT,FLOAT,..")->default_function(write);
+}
+
 /// A target of pruning, which may be missing.
 CLI::Option* add_target(CLI::App& app, const std::string& name, std::optional<double>& value, const std::string& help) {
     return app.add_option(name, value, help)->default_function([&value] { return value ? to_text(*value) : ""; });
@@ -88,7 +104,7 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
                      "of convolutions: precise ones are slower, with a relative error of 1e-6 instead of up to 4e-6");
     app.add_option("--resume", s.resume, "checkpoint of a run that stopped, to continue (train, finetune)")
         ->type_name("FILE");
-    app.add_option("--from", s.from, "checkpoint to work on (plan, prune, finetune, eval, bench, export)")
+    app.add_option("--from", s.from, "checkpoint to work on (plan, sensitivity, prune, finetune, eval, bench, export)")
         ->type_name("FILE");
 
     group("Network and its images (train and demo; later verbs find them in the checkpoint)");
@@ -148,29 +164,56 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
     app.add_option("--l2", s.l2, "of all weights")->check(at_least(0));
     app.add_option("--batch-norm-l1", s.batch_norm_l1, "of batch-norm scales")->check(at_least(0));
     app.add_option("--group-lasso", s.group_lasso, "of filters")->check(at_least(0));
+    app.add_option("--group-sparsity", s.group_sparsity, "of all that goes with a channel, weak ones most (DepGraph)")
+        ->check(at_least(0));
 
-    group("Pruning (plan, prune and demo; exactly one of the first four, or a plan)");
+    group("Pruning (plan, prune and demo; exactly one of the first five, or a plan)");
     add_target(app, "--keep-macs", s.keep_macs, "share of the multiply-adds to keep")->check(between(0, 1));
     add_target(app, "--keep-parameters", s.keep_parameters, "share of the parameters to keep")->check(between(0, 1));
     add_target(app, "--keep-channels", s.keep_channels, "share of the channels to keep")->check(between(0, 1));
+    add_target(app, "--keep-latency", s.keep_latency,
+               "share of the milliseconds to keep, as latencies.csv of --out predicts them; it is measured if need be")
+        ->check(between(0, 1));
     add_target(app, "--threshold", s.threshold, "cut every channel whose normalized score is below");
-    one_of({"l1", "l2", "batch-norm", "folded", "dead", "random"},
+    one_of({"l1", "l2", "linf", "batch-norm", "folded", "geometric-median", "lamp", "taylor", "activation-taylor",
+            "rank", "apoz", "dead", "random"},
            app.add_option("--criterion", s.criterion,
-                          "score of a channel; folded: l2 with batch norm folded in; dead: largest value after relu"));
+                          "score of a channel (docs/criteria.md); folded: l2 with batch norm folded in; lamp wants "
+                          "--normalization none; of one training batch: taylor, activation-taylor, rank, apoz, and "
+                          "dead, the largest value after relu"));
     add_choice<pruning::Ranking>(app, "--ranking", s.ranking,
                                  {{"global", pruning::Ranking::global}, {"local", pruning::Ranking::local}},
                                  "of channels: among all, or the same share of each group");
     add_choice<pruning::Normalization>(app, "--normalization", s.normalization,
                                        {{"none", pruning::Normalization::none},
                                         {"mean", pruning::Normalization::mean},
-                                        {"max", pruning::Normalization::max}},
-                                       "what the scores of a group are divided by");
-    add_choice<pruning::Joins>(app, "--joins", s.joins,
-                               {{"coupled", pruning::Joins::coupled}, {"indexed", pruning::Joins::indexed}},
-                               "of residual blocks: whole streams are cut, or the ends of branches");
+                                        {"max", pruning::Normalization::max},
+                                        {"sum", pruning::Normalization::sum},
+                                        {"standard", pruning::Normalization::standard},
+                                        {"gaussian", pruning::Normalization::gaussian}},
+                                       "of the scores of a group: divided by one of them, moved to [0,1], or to mean 0 "
+                                       "and deviation 1");
+    add_choice<pruning::Joins>(
+        app, "--joins", s.joins,
+        {{"coupled", pruning::Joins::coupled}, {"indexed", pruning::Joins::indexed}, {"mixed", pruning::Joins::mixed}},
+        "of residual blocks: whole streams are cut, or the ends of branches, or either");
     app.add_option("--minimum-width", s.minimum_width, "channels that every group keeps")->check(at_least(0));
     app.add_option("--maximum-ratio", s.maximum_ratio, "largest share of a group that may go")->check(between(0, 1));
-    app.add_option("--round-to", s.round_to, "round widths up to a multiple")->check(at_least(1));
+    app.add_option("--round-to", s.round_to, "round widths up to a multiple; 8 makes whole vectors")
+        ->check(at_least(1));
+    app.add_option("--steps", s.gradual.steps, "of prune, to a target: cut by and by, with fine-tuning between")
+        ->check(at_least(1));
+    add_choice<pruning::Decline>(app, "--decline", s.gradual.decline,
+                                 {{"linear", pruning::Decline::linear},
+                                  {"cubic", pruning::Decline::cubic},
+                                  {"geometric", pruning::Decline::geometric}},
+                                 "of the share of the original that the steps keep");
+    app.add_option("--step-epochs", s.step_epochs, "of fine-tuning after each step but the last, with --finetune-lr")
+        ->check(at_least(0));
+    app.add_option("--latency-batch", s.latency_batch, "images a pass, of --keep-latency")->check(at_least(1));
+    add_shares(app, "--ratios", s.ratios, "of sensitivity: shares of each group to cut, one after the other");
+    app.add_option("--scan-images", s.scan_images, "of sensitivity: training images that a cut network is tested on")
+        ->check(at_least(1));
     app.add_option("--plan", s.plan_file,
                    "plan to write (plan) or to carry out (prune), which may have been edited; prune takes plan.json of "
                    "--out if there is one and no target")
@@ -186,6 +229,7 @@ constexpr const char* about_verbs =
     "Verbs work in the folder --out; each reads what the one before it wrote, unless --from or --plan names a file:\n"
     "  train      train a network: dense.safetensors, and the log dense.csv\n"
     "  plan       say which channels to cut: plan.json, to be edited at will\n"
+    "  sensitivity cut each group alone by --ratios, and test: sensitivity.csv, which grows, and sensitivity.svg\n"
     "  prune      cut what a plan says: pruned.safetensors\n"
     "  finetune   train what is left: finetuned.safetensors, and the log finetuned.csv\n"
     "  eval       test the last network there is\n"
@@ -211,7 +255,7 @@ std::optional<int> parse(const Experiment& experiment, int argc, char** argv, Se
         capture_defaults();
     };
     CLI::Option* const verb =
-        one_of({"train", "plan", "prune", "finetune", "eval", "bench", "export", "demo"},
+        one_of({"train", "plan", "sensitivity", "prune", "finetune", "eval", "bench", "export", "demo"},
                app.add_option_function<std::string>("verb", choose_verb, "what to do, see below"));
     verb->required();
     add_flags(app, experiment, settings);

@@ -4,7 +4,8 @@
 #include <espalier/models/model.hpp>
 #include <espalier/ops/flow_options.hpp>
 #include <espalier/pruning/groups.hpp>
-#include <espalier/pruning/planner.hpp>
+#include <espalier/pruning/ranking.hpp>
+#include <espalier/pruning/schedule.hpp>
 
 #include <cstdint>
 #include <functional>
@@ -37,16 +38,20 @@ struct Settings {
 
     FeatureFlowOptions ffr{.gradient = 0, .curvature = 0};
     Index ffr_warm_up = 0;
-    double l1 = 0, l2 = 0, batch_norm_l1 = 0, group_lasso = 0;
+    double l1 = 0, l2 = 0, batch_norm_l1 = 0, group_lasso = 0, group_sparsity = 0;
     Index gauges_every = 100;
 
     std::string criterion = "folded";
     pruning::Ranking ranking = pruning::Ranking::global;
     pruning::Normalization normalization = pruning::Normalization::mean;
     pruning::Joins joins = pruning::Joins::coupled;
-    std::optional<double> keep_macs, keep_parameters, keep_channels, threshold;
+    std::optional<double> keep_macs, keep_parameters, keep_channels, keep_latency, threshold;
+    Index latency_batch = 1, scan_images = 1000;
     Index minimum_width = 1, round_to = 1;
     double maximum_ratio = 1;
+    pruning::Gradual gradual;                               ///< one step: all at once
+    Index step_epochs = 1;                                  ///< of fine-tuning between steps
+    std::vector<double> ratios = {0.1, 0.3, 0.5, 0.7, 0.9}; ///< of the verb `sensitivity`
 
     std::string format = "c", export_name = "network";
     bool fold_batch_norm = false;

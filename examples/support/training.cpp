@@ -1,6 +1,8 @@
 #include "training.hpp"
 
+#include <espalier/pruning/coupled_channels.hpp>
 #include <espalier/regularizers/feature_flow.hpp>
+#include <espalier/regularizers/group_sparsity.hpp>
 #include <espalier/regularizers/penalties.hpp>
 #include <espalier/train/adam.hpp>
 #include <espalier/train/sgd.hpp>
@@ -31,22 +33,26 @@ std::unique_ptr<Optimizer<float>> optimizer_of(const Settings& s, const models::
         net, AdamOptions{.learning_rate = lr, .form = form, .weight_decay = s.weight_decay});
 }
 
-std::function<Var<float>(const models::Output<float>&, Index)> regularizer_of(const Settings& s,
-                                                                              const models::Model<float>& net) {
-    return [&s, &net, flow = FeatureFlow(s.ffr, s.ffr_warm_up)](const models::Output<float>& out, Index step) {
-        Var<float> sum;
-        const auto add_term = [&](double weight, const auto& term) {
-            if (weight <= 0) return;
-            const Var<float> weighted = scale(term(), weight);
-            sum = sum.defined() ? sum + weighted : weighted;
+std::function<Var<float>(const models::Output<float>&, Index)>
+regularizer_of(const Settings& s, models::Model<float>& net, const Shape& image) {
+    CoupledChannels<float> channels;
+    if (s.group_sparsity > 0) channels = pruning::coupled_channels(pruning::channel_graph(net, image, s.joins));
+    return
+        [&s, &net, flow = FeatureFlow(s.ffr, s.ffr_warm_up), channels](const models::Output<float>& out, Index step) {
+            Var<float> sum;
+            const auto add_term = [&](double weight, const auto& term) {
+                if (weight <= 0) return;
+                const Var<float> weighted = scale(term(), weight);
+                sum = sum.defined() ? sum + weighted : weighted;
+            };
+            if (s.ffr.gradient > 0 || s.ffr.curvature > 0) sum = flow(out.flow, step);
+            add_term(s.l1, [&] { return l1_penalty(weights_of(net)); });
+            add_term(s.l2, [&] { return squared_l2_penalty(weights_of(net)); });
+            add_term(s.batch_norm_l1, [&] { return batch_norm_scale_penalty(net); });
+            add_term(s.group_lasso, [&] { return group_lasso(net); });
+            add_term(s.group_sparsity, [&] { return group_sparsity(channels); });
+            return sum;
         };
-        if (s.ffr.gradient > 0 || s.ffr.curvature > 0) sum = flow(out.flow, step);
-        add_term(s.l1, [&] { return l1_penalty(weights_of(net)); });
-        add_term(s.l2, [&] { return squared_l2_penalty(weights_of(net)); });
-        add_term(s.batch_norm_l1, [&] { return batch_norm_scale_penalty(net); });
-        add_term(s.group_lasso, [&] { return group_lasso(net); });
-        return sum;
-    };
 }
 
 } // namespace espalier::programs

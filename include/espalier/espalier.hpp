@@ -28,7 +28,10 @@
 #include <espalier/cpu/lanes.hpp>
 #include <espalier/cpu/map_rows.hpp>
 #include <espalier/cpu/microkernel.hpp>
+#include <espalier/cpu/padded_pair.hpp>
+#include <espalier/cpu/read_ahead.hpp>
 #include <espalier/cpu/reduce.hpp>
+#include <espalier/cpu/transpose.hpp>
 #include <espalier/cpu/winograd.hpp>
 #include <espalier/cpu/workers.hpp>
 
@@ -75,35 +78,61 @@
 #include <espalier/nn/module.hpp>
 #include <espalier/nn/network.hpp>
 #include <espalier/nn/padded_shortcut.hpp>
+#include <espalier/nn/several_inputs.hpp>
 
 #include <espalier/models/cnn.hpp>
 #include <espalier/models/convolution.hpp>
 #include <espalier/models/create.hpp>
+#include <espalier/models/densenet.hpp>
 #include <espalier/models/lenet.hpp>
+#include <espalier/models/mobilenet_v2.hpp>
 #include <espalier/models/model.hpp>
 #include <espalier/models/residual_block.hpp>
 #include <espalier/models/residual_stage.hpp>
 #include <espalier/models/resnet.hpp>
+#include <espalier/models/se_resnet.hpp>
+#include <espalier/models/squeeze_excite.hpp>
 #include <espalier/models/vgg.hpp>
 #include <espalier/models/wide_resnet.hpp>
 
+#include <espalier/regularizers/coupled_channels.hpp>
 #include <espalier/regularizers/feature_flow.hpp>
 #include <espalier/regularizers/gauges.hpp>
+#include <espalier/regularizers/group_sparsity.hpp>
+#include <espalier/regularizers/growing_l2.hpp>
 #include <espalier/regularizers/penalties.hpp>
 
+#include <espalier/pruning/activations.hpp>
 #include <espalier/pruning/certificate.hpp>
 #include <espalier/pruning/cost.hpp>
+#include <espalier/pruning/coupled_channels.hpp>
 #include <espalier/pruning/criteria.hpp>
+#include <espalier/pruning/criterion.hpp>
 #include <espalier/pruning/cut.hpp>
+#include <espalier/pruning/filter_norm.hpp>
 #include <espalier/pruning/follower.hpp>
+#include <espalier/pruning/given_scores.hpp>
+#include <espalier/pruning/group_criteria.hpp>
 #include <espalier/pruning/groups.hpp>
 #include <espalier/pruning/latency.hpp>
+#include <espalier/pruning/latency_table.hpp>
+#include <espalier/pruning/lineage.hpp>
 #include <espalier/pruning/mask.hpp>
+#include <espalier/pruning/masks.hpp>
+#include <espalier/pruning/original.hpp>
 #include <espalier/pruning/placement.hpp>
 #include <espalier/pruning/plan.hpp>
+#include <espalier/pruning/plan_options.hpp>
 #include <espalier/pruning/planner.hpp>
+#include <espalier/pruning/prune_gradually.hpp>
+#include <espalier/pruning/ranking.hpp>
+#include <espalier/pruning/schedule.hpp>
+#include <espalier/pruning/soft_pruning.hpp>
+#include <espalier/pruning/sparsity.hpp>
 #include <espalier/pruning/surgery.hpp>
+#include <espalier/pruning/taylor.hpp>
 #include <espalier/pruning/trace.hpp>
+#include <espalier/pruning/verdict.hpp>
 
 #include <espalier/data/atomic_file.hpp>
 #include <espalier/data/augment.hpp>
@@ -119,6 +148,7 @@
 #include <espalier/io/example.hpp>
 #include <espalier/io/folder_lock.hpp>
 #include <espalier/io/foreign_state.hpp>
+#include <espalier/io/lineage_file.hpp>
 #include <espalier/io/module_state.hpp>
 #include <espalier/io/name_map.hpp>
 #include <espalier/io/npy.hpp>
@@ -130,6 +160,7 @@
 #include <espalier/train/csv_log.hpp>
 #include <espalier/train/ema.hpp>
 #include <espalier/train/evaluate.hpp>
+#include <espalier/train/masks.hpp>
 #include <espalier/train/optimizer.hpp>
 #include <espalier/train/progress.hpp>
 #include <espalier/train/schedule.hpp>
