@@ -31,6 +31,8 @@ std::vector<Index> class_counts(const ImageSet& set) {
 TEST_CASE("ImageSet: what does not fit together is an error in the caller's name") {
     const ImageSet good = numbered({0, 1, 1}, 2);
     good.check("me");
+    CHECK(good.size() == 3);
+    CHECK(ImageSet().size() == 0);
     ImageSet bad = good;
     bad.images = bad.images.reshape({3, 1, 1});
     CHECK_THROWS_WITH_AS(bad.check("me"), "me: expected images [N,H,W,C] of at least one pixel, got [3,1,1]",

@@ -23,8 +23,8 @@ struct ImageSet {
     std::string name;                     ///< for messages and records
     std::vector<std::string> class_names; ///< one a class, or none at all
 
-    /// Number of images, N.
-    Index size() const { return labels.size(); }
+    /// Number of images, N; 0 before there are any.
+    Index size() const { return labels.defined() ? labels.size() : 0; }
     /// @throws ShapeError, in the name of `who`, unless the extents, labels and names fit each other
     void check(const char* who) const {
         expect(images.defined() && images.rank() == 4 && images.shape().product(1, 4) > 0, who,
