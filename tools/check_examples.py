@@ -79,10 +79,31 @@ def main_job(work):
           not Path(work, "steps/step3.safetensors").exists(), "fine-tuned between the steps", done)
     steps = json.loads(Path(work, "steps/record.json").read_text())
     check(0.3 < steps["pruned"]["macs"] / record["dense"]["macs"] <= 0.4, "a share of the original", done)
+    planning_job(work)
     export_job(work)
     for verb in ("prune", "finetune"):
         succeeds(f"{verb} by dead filters", "fashion_mnist", verb, "--criterion", "dead", "--keep-channels",
                  "0.9", "--finetune-epochs", "1", *SMALL, "--out", f"{work}/run")
+
+
+def planning_job(work):
+    """What a plan may ask for beside multiply-adds, and what shows which groups stand a cut."""
+    dense, run_at = ["--from", f"{work}/run/dense.safetensors"], ["--out", f"{work}/plans"]
+    for what, flags in (("mixed joins", ["--keep-macs", "0.5", "--joins", "mixed"]),
+                        ("a target of latency", ["--keep-latency", "0.7", "--latency-batch", "4"])):
+        succeeds(f"plan with {what}", "fashion_mnist", "plan", *flags, *dense, *run_at)
+        plan = json.loads(Path(work, "plans/plan.json").read_text())
+        before, after = plan["milliseconds"]
+        reached = after <= 0.7 * before if "--keep-latency" in flags else plan["after"]["macs"] <= plan["before"]["macs"] / 2
+        check(reached, f"a plan with {what} reaches it")
+    check(Path(work, "plans/latencies.csv").exists(), "the sweep of widths is kept")
+    scan = ["sensitivity", "--ratios", "0.5", "--scan-images", "100", *SMALL, *dense, *run_at]
+    succeeds("sensitivity", "fashion_mnist", *scan)
+    rows = Path(work, "plans/sensitivity.csv").read_text()
+    check(len([row for row in rows.splitlines() if ",0.5," in row]) >= 12, "a point for each group")
+    check("<svg" in Path(work, "plans/sensitivity.svg").read_text(), "sensitivity has a plot")
+    succeeds("sensitivity again, measured before", "fashion_mnist", *scan)
+    check(Path(work, "plans/sensitivity.csv").read_text() == rows, "a finished scan measures nothing")
 
 
 def own_network():
@@ -159,7 +180,7 @@ def bad_input(work):
     check(run("fashion_mnist", "train", "--epochs", "many").returncode > 0, "a flag that is no number")
     check(run("fashion_mnist", "train", "--widths", "8,many").returncode > 0, "a list that is not of numbers")
     for flag, value, wanted in (("--epochs", "many", "from 0"), ("--downscale", "0", "from 1"),
-                                ("--keep-macs", "2", "from 0 to 1"), ("--joins", "2", "coupled, indexed")):
+                                ("--keep-macs", "2", "from 0 to 1"), ("--joins", "2", "coupled, indexed, mixed")):
         done = run("fashion_mnist", "train", flag, value)
         check(done.returncode > 0 and f"{flag}: expected" in done.stderr and f"{wanted}, got {value}" in done.stderr,
               f"{flag} {value} is told what is expected", done)
