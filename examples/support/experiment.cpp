@@ -18,6 +18,7 @@
 #include <espalier/io/latency_file.hpp>
 #include <espalier/io/lineage_file.hpp>
 #include <espalier/io/plan_file.hpp>
+#include <espalier/pruning/coupled_channels.hpp>
 #include <espalier/pruning/prune_gradually.hpp>
 #include <espalier/pruning/verdict.hpp>
 #include <espalier/report/progress_bar.hpp>
@@ -67,7 +68,8 @@ public:
         load_data();
         Network net = fresh_network();
         say(s_.model + ": " + to_text(cost(*net, data_.image)));
-        fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
+        fit(net,
+            {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularizer = regularizer_of(s_, *net, data_.image)});
         measured("dense", *net);
         finish();
     }
@@ -104,6 +106,8 @@ public:
         const bool target = s_.keep_macs || s_.keep_parameters || s_.keep_channels || s_.keep_latency || s_.threshold;
         expect(!target || s_.plan_file.empty(), "prune: expected a plan or a target, got both --plan ", s_.plan_file,
                " and a target");
+        expect(s_.gradual.steps == 1 || s_.growing_epochs == 0,
+               "prune: expected --growing-epochs without --steps, got ", s_.growing_epochs, " and ", s_.gradual.steps);
         expect(s_.gradual.steps == 1 || target, "prune: expected a target with --steps ", s_.gradual.steps,
                ", got none");
         if (s_.from.empty()) record_.continue_from(path("record.json"), "pruned");
@@ -115,6 +119,7 @@ public:
         const bool planned = !target && (!s_.plan_file.empty() || std::filesystem::exists(file));
         const pruning::Plan plan = planned ? load_plan(file) : plan_of(*net);
         if (!planned) save_plan(plan, file);
+        if (s_.growing_epochs > 0) shrink(net, plan);
         cut(*net, plan);
         measured("pruned", *net);
         finish();
@@ -123,7 +128,7 @@ public:
         Network net = open(from_or(path("pruned.safetensors")));
         load_data();
         if (s_.from.empty()) record_.continue_from(path("record.json"), "finetuned");
-        fit(net, {.name = "finetuned", .epochs = s_.finetune_epochs, .lr = s_.finetune_lr, .regularized = false});
+        fit(net, {.name = "finetuned", .epochs = s_.finetune_epochs, .lr = s_.finetune_lr});
         measured("finetuned", *net);
         finish();
     }
@@ -148,7 +153,8 @@ public:
         load_data();
         Network net = fresh_network();
         say("training " + s_.model + " (" + to_text(cost(*net, data_.image)) + ") with feature flow regularization");
-        fit(net, {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularized = true});
+        fit(net,
+            {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularizer = regularizer_of(s_, *net, data_.image)});
         measured("dense", *net);
         const pruning::Plan plan = plan_of(*net);
         save_plan(plan, path("plan.json"));
@@ -156,7 +162,7 @@ public:
         cut(*net, plan);
         measured("pruned", *net);
         say("fine-tuning");
-        fit(net, {.name = "finetuned", .epochs = s_.finetune_epochs, .lr = s_.finetune_lr, .regularized = false});
+        fit(net, {.name = "finetuned", .epochs = s_.finetune_epochs, .lr = s_.finetune_lr});
         measured("finetuned", *net);
         const auto &dense = record_.stages[0].second, &last = record_.stages[2].second;
         for (const Index batch : {1, 128})
@@ -171,7 +177,8 @@ private:
         std::string name;
         Index epochs;
         double lr;
-        bool regularized, resumes = true;
+        Regularizer regularizer = nullptr; ///< none
+        bool resumes = true;
     };
 
     std::string path(const std::string& file) const { return s_.out + "/" + file; }
@@ -263,7 +270,6 @@ private:
         std::unique_ptr<Ema<T>> ema; // if it is wanted
         if (s_.ema > 0) ema = std::make_unique<Ema<T>>(*net, EmaOptions{.decay = s_.ema, .start = EmaStart::ramped});
         const std::vector<NamedVar<T>> parameters = net->parameters();
-        const auto regularizer = phase.regularized ? regularizer_of(s_, *net, data_.image) : nullptr;
         const bool resumed = phase.resumes && !s_.resume.empty();
         const Position start = resumed ? resume(*net, *optimizer, ema.get(), phase.name) : Position();
         if (start.step > 0) say(join_text("resumed at step ", start.step, " of ", steps));
@@ -278,7 +284,7 @@ private:
              .regularizer =
                  [&](const models::Output<T>& out, Index step) {
                      log.gauge(step + 1, *net, out);
-                     return phase.regularized ? regularizer(out, step) : Var<T>();
+                     return phase.regularizer ? phase.regularizer(out, step) : Var<T>();
                  },
              .before_step = {[&](const Progress&) {
                  if (s_.clip_norm > 0) gradient_norm = clip_gradient_norm(parameters, s_.clip_norm);
@@ -329,6 +335,16 @@ private:
         return options;
     }
     pruning::Plan plan_of(models::Model<T>& net) { return pruning::plan(net, data_.image, options_of_target(net)); }
+    /// Trains under a penalty that grows on the channels that a plan will cut, so that the others take over.
+    void shrink(Network& net, const pruning::Plan& plan) {
+        const GrowingL2<T> grow(pruning::coupled_channels(plan, *net), s_.growing);
+        say(join_text("growing regularization of ", grow.chosen().count(), " channels"));
+        fit(net, {.name = "growing",
+                  .epochs = s_.growing_epochs,
+                  .lr = s_.finetune_lr,
+                  .regularizer = [&](const models::Output<T>&, Index step) { return grow(step); },
+                  .resumes = false});
+    }
     void cut(models::Model<T>& net, const pruning::Plan& plan) {
         std::map<Index, Latency> before{{1, {}}, {128, {}}, {s_.latency_batch, {}}};
         const Cost whole = cost(net, data_.image);
@@ -351,11 +367,8 @@ private:
                           " to ", at.current.macs, at.plan.groups.empty() ? ", as before" : ""));
             if (!at.plan.groups.empty()) certified(at.surgery.certificate);
             if (at.step == at.steps || s_.step_epochs == 0) return;
-            fit(net, {.name = join_text("step", at.step),
-                      .epochs = s_.step_epochs,
-                      .lr = s_.finetune_lr,
-                      .regularized = false,
-                      .resumes = false});
+            fit(net,
+                {.name = join_text("step", at.step), .epochs = s_.step_epochs, .lr = s_.finetune_lr, .resumes = false});
         };
         pruning::prune_gradually(*net, data_.image, options_of_target(*net), s_.gradual, after, &lineage_);
         save_pruned(*net);

@@ -210,6 +210,14 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
                                  "of the share of the original that the steps keep");
     app.add_option("--step-epochs", s.step_epochs, "of fine-tuning after each step but the last, with --finetune-lr")
         ->check(at_least(0));
+    app.add_option(
+           "--growing-epochs", s.growing_epochs,
+           "of prune: train so long under an l2 penalty that grows on what will be cut (GReg), with --finetune-lr")
+        ->check(at_least(0));
+    app.add_option("--growing-increment", s.growing.increment, "of that penalty's strength, each --growing-every steps")
+        ->check(at_least(0));
+    app.add_option("--growing-every", s.growing.every, "steps between two increments")->check(at_least(1));
+    app.add_option("--growing-ceiling", s.growing.ceiling, "largest strength")->check(at_least(0));
     app.add_option("--latency-batch", s.latency_batch, "images a pass, of --keep-latency")->check(at_least(1));
     add_shares(app, "--ratios", s.ratios, "of sensitivity: shares of each group to cut, one after the other");
     app.add_option("--scan-images", s.scan_images, "of sensitivity: training images that a cut network is tested on")

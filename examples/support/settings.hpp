@@ -6,6 +6,7 @@
 #include <espalier/pruning/groups.hpp>
 #include <espalier/pruning/ranking.hpp>
 #include <espalier/pruning/schedule.hpp>
+#include <espalier/regularizers/growing_l2.hpp>
 
 #include <cstdint>
 #include <functional>
@@ -51,6 +52,8 @@ struct Settings {
     double maximum_ratio = 1;
     pruning::Gradual gradual;                               ///< one step: all at once
     Index step_epochs = 1;                                  ///< of fine-tuning between steps
+    GrowingL2Options growing;                               ///< on what prune will cut
+    Index growing_epochs = 0;                               ///< 0: no growing regularization
     std::vector<double> ratios = {0.1, 0.3, 0.5, 0.7, 0.9}; ///< of the verb `sensitivity`
 
     std::string format = "c", export_name = "network";

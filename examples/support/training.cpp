@@ -33,8 +33,7 @@ std::unique_ptr<Optimizer<float>> optimizer_of(const Settings& s, const models::
         net, AdamOptions{.learning_rate = lr, .form = form, .weight_decay = s.weight_decay});
 }
 
-std::function<Var<float>(const models::Output<float>&, Index)>
-regularizer_of(const Settings& s, models::Model<float>& net, const Shape& image) {
+Regularizer regularizer_of(const Settings& s, models::Model<float>& net, const Shape& image) {
     CoupledChannels<float> channels;
     if (s.group_sparsity > 0) channels = pruning::coupled_channels(pruning::channel_graph(net, image, s.joins));
     return

@@ -70,6 +70,7 @@
 #include <espalier/ops/softmax.hpp>
 
 #include <espalier/nn/batch_norm.hpp>
+#include <espalier/nn/channel_split.hpp>
 #include <espalier/nn/conv2d.hpp>
 #include <espalier/nn/dropout.hpp>
 #include <espalier/nn/initialize.hpp>

@@ -63,8 +63,9 @@ TEST_CASE("pad: counts that do not fit") {
 
 TEST_CASE("pad: channels move by what is in front of them") {
     const auto x = parameter(Tensor<float>::ones({2, 5}));
-    CHECK(rule_text(pad(x, {0, 2}, {0, 1})) == "declared 0.-1[0+5]=y.-1[2]");
+    CHECK(rule_text(pad(x, {0, 2}, {0, 1})) ==
+          "declared 0.-1[0+5]=y.-1[2] block y[0+2] (channels that pad adds) block y[7+1] (channels that pad adds)");
     CHECK(rule_text(pad(x, {1, 0}, {0, 0})) == "declared 0.-1[0+5]=y.-1");
     CHECK(rule_text(pad(x, {1, 0}, {0, 0}, 1)) == "declared 0.-1[0+5]=y.-1 moves zero");
-    CHECK(rule_text(pad(x, {0, 0}, {0, 3}, 1)) == "declared 0.-1[0+5]=y.-1");
+    CHECK(rule_text(pad(x, {0, 0}, {0, 3}, 1)) == "declared 0.-1[0+5]=y.-1 block y[5+3] (channels that pad adds)");
 }

@@ -64,6 +64,8 @@ TEST_CASE("slice: the channels between begin and end pass") {
     const auto x = parameter(Tensor<float>::ones({2, 5}));
     CHECK(rule_text(slice(x, 0, 0, 1)) == "declared 0.-1=y.-1");
     CHECK(rule_text(slice(x, 0, 0, 2, 2)) == "declared 0.-1=y.-1");
-    CHECK(rule_text(slice(x, -1, 2, 4)) == "declared 0.-1[2+2]=y.-1");
-    CHECK(rule_text(slice(x, 1, 0, 5, 2)) == "declared block 0 (slice with a step over channels)");
+    CHECK(rule_text(slice(x, -1, 2, 4)) ==
+          "declared 0.-1[2+2]=y.-1 block 0 (slice of channels by fixed numbers (es::ChannelSplit follows a cut))");
+    CHECK(rule_text(slice(x, 1, 0, 5, 2)) ==
+          "declared block 0 (slice of channels by fixed numbers (es::ChannelSplit follows a cut))");
 }

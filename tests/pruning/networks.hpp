@@ -3,6 +3,7 @@
 #include "support/check.hpp"
 
 #include <espalier/nn/batch_norm.hpp>
+#include <espalier/nn/channel_split.hpp>
 #include <espalier/nn/conv2d.hpp>
 #include <espalier/nn/join.hpp>
 #include <espalier/nn/linear.hpp>
@@ -163,6 +164,21 @@ template <class T> struct Several : Module<T> {
     std::pair<Var<T>, Var<T>> forward(const Var<T>& x, const Var<T>& large, const Var<T>& row) {
         const Var<T> y = global_avg_pool(b.forward(large)) + relu(numbers.forward(row));
         return {classes.forward(concat({global_avg_pool(c.forward(a.forward(x))), y}, -1)), side.forward(y)};
+    }
+};
+
+/// A split into two ways, one of which is split again into a map and its gate; all of it is put together again.
+template <class T> struct Divided : Module<T> {
+    ConvBn<T> stem = this->child("stem", ConvBn<T>(3, 12));
+    ChannelSplit<T> ways = this->child("ways", ChannelSplit<T>({4, 8})),
+                    gated = this->child("gated", ChannelSplit<T>({4, 4}));
+    ConvBn<T> a = this->child("a", ConvBn<T>(4, 5)), b = this->child("b", ConvBn<T>(9, 6));
+    Linear<T> head = this->child("head", Linear<T>({.in = 6, .out = 4}));
+    Var<T> forward(const Var<T>& x) {
+        const auto parts = ways.forward(stem.forward(x));
+        const auto halves = gated.forward(parts[1]);
+        const Var<T> y = concat<T>({a.forward(parts[0]), halves[0] * tanh(halves[1])}, -1);
+        return head.forward(global_avg_pool(b.forward(y)));
     }
 };
 

@@ -4,6 +4,7 @@
 
 #include <espalier/nn/padded_shortcut.hpp>
 #include <espalier/nn/several_inputs.hpp>
+#include <espalier/ops/pad.hpp>
 
 #include <functional>
 #include <optional>
@@ -12,8 +13,9 @@
 
 namespace espalier::test {
 
-/// A network that a seed draws: chains, residuals of all kinds, concats, group and depthwise convolutions, squeeze and
-/// excitation, modules used twice, one or two inputs, one or two outputs behind means or flattened maps.
+/// A network that a seed draws: chains, residuals of all kinds, concats, splits, padded channels, group and depthwise
+/// convolutions, squeeze and excitation, modules used twice, one or two inputs, one or two outputs behind means or
+/// flattened maps.
 ///
 /// Ops are appended one by one, each to values that there are by then, the last ones above all. Maps are square. The
 /// same seed draws the same network with the same weights.
@@ -130,7 +132,7 @@ private:
     void append() {
         const Index from = some(), C = at(from).channels, extent = at(from).extent;
         const auto i = static_cast<std::size_t>(from);
-        switch (pick(12)) {
+        switch (pick(14)) {
         case 0:
             if (extent >= 4 && from >= inputs_) {
                 next("pool");
@@ -156,6 +158,12 @@ private:
             if (const Index other = partner(from, true); other >= 0) return combine(from, other);
             [[fallthrough]];
         case 8: return squeeze_excite(from);
+        case 10:
+            if (C > 1 && from >= inputs_) return split(from);
+            [[fallthrough]];
+        case 11:
+            if (from >= inputs_) return pad_channels(from);
+            return convolve(from, 1);
         case 9:
             for (const auto& [channels, made] : shared_)
                 if (channels == C) {
@@ -213,6 +221,28 @@ private:
         const BatchNorm<T> bn = this->child(next("bn"), BatchNorm<T>({.channels = channels}));
         const auto last = static_cast<std::size_t>(count() - 1);
         push({extent, channels}, {count() - 1}, [=](const Values& v) { return bn.forward(v[last], Activation::relu); });
+    }
+    /// Two ranges of channels: one is the other's gate, or takes a layer of its own and comes back behind the other.
+    void split(Index from) {
+        const Index extent = at(from).extent, C = at(from).channels;
+        const bool gate = C % 2 == 0 && pick(2) == 0;
+        const Index first = gate ? C / 2 : 1 + pick(C - 1), out = gate ? first : 1 + pick(6);
+        const std::string name = next(gate ? "gate" : "split");
+        const ChannelSplit<T> ranges = this->child(name, ChannelSplit<T>({first, C - first}));
+        const Layer made = layer(name + "_conv", first, out, 3, 1, 1);
+        push({extent, gate ? first : C - first + out}, {from}, [=](const Values& v) {
+            const std::vector<Var<T>> parts = ranges.forward(v[static_cast<std::size_t>(from)]);
+            return gate ? made(parts[0]) * tanh(parts[1]) : concat<T>({parts[1], made(parts[0])}, -1);
+        });
+    }
+    /// Zero channels on both sides.
+    void pad_channels(Index from) {
+        const Index before = pick(3), after = pick(3);
+        next("pad");
+        const auto i = static_cast<std::size_t>(from);
+        push({at(from).extent, at(from).channels + before + after}, {from}, [=](const Values& v) {
+            return pad(v[i], {0, 0, 0, before}, {0, 0, 0, after});
+        });
     }
     void combine(Index a, Index b) {
         const Index kind = pick(3);

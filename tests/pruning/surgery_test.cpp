@@ -9,6 +9,7 @@
 #include <espalier/train/sgd.hpp>
 
 #include <limits>
+#include <numeric>
 
 using namespace espalier;
 using namespace espalier::test;
@@ -95,6 +96,11 @@ TEST_CASE_TEMPLATE("surgery: every kind of coupling is cut exactly", T, float, d
         CHECK(m.side.weight.size(0) == 2);
         CHECK(m.a.conv.weight.size(0) < 6);
         CHECK(m.numbers.weight.size(0) == m.b.conv.weight.size(0)); // their results are added
+    }
+    SUBCASE("splits") {
+        Divided<T> m;
+        shake(m);
+        halve(m);
     }
     SUBCASE("flatten") {
         Flattened<T> m;
@@ -254,6 +260,61 @@ TEST_CASE("surgery 7: a broadcast multiply couples its channels, an extent of 1 
     std::vector<std::string> names;
     for (const auto& g : graph.groups()) names.push_back(g.name + " " + to_text(g.width()));
     CHECK(names == std::vector<std::string>{"a.conv 6", "squeeze 3", "gate 1", "b.conv 5", "head 4"});
+}
+
+TEST_CASE("surgery: a split follows the channels of its ranges; sliced by numbers they stay") {
+    Divided<float> model, masked;
+    shake(model);
+    shake(masked);
+    auto plan = pruning::plan(model, image, {.keep_channels = 0.99});
+    REQUIRE(plan.group("stem.conv").width == 4);   // eaten by a
+    REQUIRE(plan.group("stem.conv#2").width == 4); // map and gate: one product
+    plan.group("stem.conv").kept = {0, 3};
+    plan.group("stem.conv#2").kept = {1, 2, 3};
+    for (const char* const name : {"a.conv", "b.conv"}) {
+        auto& kept = plan.group(name).kept;
+        kept.resize(static_cast<std::size_t>(plan.group(name).width));
+        std::iota(kept.begin(), kept.end(), Index(0));
+    }
+    const auto result = pruning::apply(plan, model);
+    CHECK_MESSAGE(result.certificate.holds(), to_text(result.certificate));
+    std::vector<std::vector<Index>> kept;
+    for (const auto& [name, join] : model.joins()) kept.push_back(join->kept);
+    CHECK(kept == std::vector<std::vector<Index>>{{0, 1}, {2, 3, 4, 5, 6, 7}, {0, 1, 2}, {3, 4, 5}});
+    CHECK(model.stem.conv.weight.size(0) == 8);
+    for (const Index gone : {1, 2, 4, 8}) zero_conv_bn<float>(masked, "stem", gone);
+    CHECK(same_bits(logits(model), logits(masked)));
+
+    struct Sliced : Module<float> {
+        ConvBn<float> a = child("a", ConvBn<float>(3, 6)), b = child("b", ConvBn<float>(3, 5));
+        Linear<float> head = child("head", Linear<float>({.in = 5, .out = 4}));
+        Var<float> forward(const Var<float>& x) {
+            return head.forward(global_avg_pool(b.forward(slice(a.forward(x), -1, 0, 3))));
+        }
+    } sliced;
+    const auto most = pruning::plan(sliced, image, {.keep_channels = 0.9});
+    CHECK(most.group("a.conv").note == "slice of channels by fixed numbers (es::ChannelSplit follows a cut)");
+    CHECK(most.group("b.conv").cut() > 0);
+}
+
+TEST_CASE("surgery: what the code of forward makes can't be cut; a buffer can") {
+    struct Scaled : Module<float> {
+        explicit Scaled(bool is_buffer) {
+            if (is_buffer) mask = add_buffer("mask", mask.value());
+        }
+        Var<float> mask{Tensor<float>::from({1, 1, 1, 6}, {1, 2, 3, 4, 5, 6})};
+        ConvBn<float> a = child("a", ConvBn<float>(3, 6)), b = child("b", ConvBn<float>(6, 5));
+        Linear<float> head = child("head", Linear<float>({.in = 5, .out = 4}));
+        Var<float> forward(const Var<float>& x) {
+            return head.forward(global_avg_pool(b.forward(a.forward(x) * mask)));
+        }
+    } code(false), buffer(true);
+    shake(code);
+    const auto plan = pruning::plan(code, image, {.keep_channels = 0.9});
+    CHECK(plan.group("a.conv").note == "constant operand of mul");
+    CHECK(plan.group("b.conv").cut() > 0);
+    halve(buffer);
+    CHECK(buffer.mask.size() < 6);
 }
 
 TEST_CASE("surgery 9: a ratio of 0, a ratio of 1 and an empty plan are errors that say why") {

@@ -22,7 +22,11 @@ inline std::string rule_text(const ChannelRule& rule) {
         if (link.period != -1) text += join_text("%", link.period);
         if (link.joined) text += " joined";
     }
-    for (const auto& [number, reason] : rule.blocked()) text += " block " + operand(number) + " (" + reason + ")";
+    for (const auto& [number, begin, count, reason] : rule.blocked()) {
+        text += " block " + operand(number);
+        if (begin != 0 || count != -1) text += join_text("[", begin, "+", count, "]");
+        text += " (" + reason + ")";
+    }
     return text + (rule.keeps_zero() ? "" : " moves zero");
 }
 template <class T> std::string rule_text(const Var<T>& y) { return rule_text(y.node()->rule); }

@@ -33,6 +33,13 @@ struct ChannelLink {
     bool joined = false;                   ///< a residual join: an indexed join may break this link (see ops/join.hpp)
 };
 
+/// One statement of a channel rule: these entries of the last axis of an operand (or of the result) have to stay.
+struct BlockedChannels {
+    int operand;
+    Index begin, count; ///< -1: all behind `begin`
+    std::string reason;
+};
+
 /// How channels pass through an op: the fourth thing that every op states, beside contract, forward and backward.
 ///
 /// The channel axis of an activation is its last. Pruning reads these rules off the recorded graph
@@ -106,9 +113,9 @@ public:
         links_.push_back(link);
         return std::move(*this);
     }
-    /// Channels of this operand (or of `output`) can't be cut, and why: "group convolution".
-    ChannelRule block(int operand, std::string reason) && {
-        blocked_.emplace_back(operand, std::move(reason));
+    /// Channels of this operand (or of `output`) can't be cut, and why: "group convolution". All, or `count` of them.
+    ChannelRule block(int operand, std::string reason, Index begin = 0, Index count = -1) && {
+        blocked_.push_back({operand, begin, count, std::move(reason)});
         return std::move(*this);
     }
     /// The op multiplies: each element of the weight operand takes part in `positions` multiply-adds.
@@ -127,8 +134,8 @@ public:
     bool is_declared() const { return declared_; }
     /// All statements, in the order in which they were made.
     const std::vector<ChannelLink>& links() const { return links_; }
-    /// Operands whose channels can't be cut, with the reason of each.
-    const std::vector<std::pair<int, std::string>>& blocked() const { return blocked_; }
+    /// Channels that can't be cut, with the reason of each.
+    const std::vector<BlockedChannels>& blocked() const { return blocked_; }
     /// Operand that is the weight of a product, or -1.
     int weight() const { return weight_; }
     /// Multiply-adds that each element of the weight takes part in, for one batch; 0 without a weight.
@@ -141,7 +148,7 @@ private:
     int weight_ = -1;
     Index positions_ = 0;
     std::vector<ChannelLink> links_;
-    std::vector<std::pair<int, std::string>> blocked_;
+    std::vector<BlockedChannels> blocked_;
 };
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -15,7 +15,8 @@ namespace espalier::inline ESPALIER_BACKEND {
 ///
 /// Dense (`constant` is empty): branch and stream have the same C channels. Indexed, after surgery removed filters from
 /// the branch's end: branch channel j is added into stream channel `kept[j]`, and every other stream channel c gets
-/// `constant[c]`, the value that the removed filter's batch-norm shift had added at every pixel.
+/// `constant[c]`, the value that the removed filter's batch-norm shift had added at every pixel. Shortcuts that place
+/// channels among zeros and splits have a list, too, and no constant.
 template <class T> struct JoinState {
     std::vector<Index> kept; ///< [J] channels of the stream, ascending
     Var<T> constant =

@@ -8,7 +8,8 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// x with `before[axis]` entries of `value` in front of each axis and `after[axis]` behind it.
 ///
-/// dx is the inner part of dy. @throws ShapeError unless there is one count of at least 0 for each axis
+/// dx is the inner part of dy. Channel rule: channels pass, shifted; those that are added stay.
+/// @throws ShapeError unless there is one count of at least 0 for each axis
 template <class T>
 Var<T> pad(const Var<T>& x, const std::vector<Index>& before, const std::vector<Index>& after, double value = 0) {
     const int rank = x.rank();
@@ -31,7 +32,12 @@ Var<T> pad(const Var<T>& x, const std::vector<Index>& before, const std::vector<
     dispatch(x.device(), [&](auto on) { kernels::copy(on, strided(x.value()), inner(mutable_strided(y))); });
 
     ChannelRule rule = ChannelRule::declared();
-    if (rank > 0) rule = std::move(rule).pass(0, 0, before.back(), x.size(-1));
+    if (rank > 0) {
+        const Index first = before.back(), C = x.size(-1), last = after.back();
+        rule = std::move(rule).pass(0, 0, first, C);
+        for (const auto& [begin, count] : {std::pair<Index, Index>(0, first), std::pair<Index, Index>(first + C, last)})
+            if (count > 0) rule = std::move(rule).block(ChannelRule::output, "channels that pad adds", begin, count);
+    }
     const bool within = x.shape().product(0, rank - 1) != shape.product(0, rank - 1); // padding inside channels
     if (value != 0 && within) rule = std::move(rule).moves_zero();
     const auto backward = [inner, of = x.shape()](const Tensor<T>& dy, const Inputs<T>& input) {

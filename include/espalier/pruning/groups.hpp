@@ -109,11 +109,15 @@ private:
         parents_[x] = parents_[y] = parents_[a] = parents_[b] = first;
     }
 
-    void block(const Node<T>* node, int axis, const std::string& reason) {
+    void block(const Node<T>* node, int axis, const std::string& reason, Index begin = 0, Index count = -1) {
         if (node->shape.rank() == 0) return;
         const std::size_t first = claim(node, axis);
-        for (Index i = 0; i < node->shape[axis]; ++i)
-            blocked_.emplace_back(first + static_cast<std::size_t>(i), reason);
+        const Index end = count < 0 ? node->shape[axis] : begin + count;
+        for (Index i = begin; i < end; ++i) blocked_.emplace_back(first + static_cast<std::size_t>(i), reason);
+    }
+    /// Neither the image nor what a model holds: a tensor that the code of `forward` makes, which surgery can't reach.
+    bool is_constant(const Node<T>* node) const {
+        return node->is_leaf() && node != trace_.input.get() && !trace_.variables.count(node);
     }
 
     void read_links(const Node<T>& node) {
@@ -127,7 +131,7 @@ private:
             for (const auto& input : node.inputs)
                 if (!trace_.variables.count(input.get())) block(input.get(), -1, reason);
         }
-        for (const auto& [i, reason] : node.rule.blocked()) block(operand(i), -1, reason);
+        for (const auto& [i, begin, count, reason] : node.rule.blocked()) block(operand(i), -1, reason, begin, count);
         if (joins_ == Joins::indexed && node.join && std::string(node.op) == "join") // where no branch is left, too
             block(&node, -1, "residual stream of indexed joins");
         for (const ChannelLink& link : node.rule.links()) {
@@ -136,6 +140,8 @@ private:
             const Index extent = a->shape[link.axis], other = b->shape[link.other_axis];
             const bool broadcast = (extent == 1) != (other == 1) && link.period < 0 && link.count < 0;
             if (broadcast) continue;
+            for (const auto& [side, axis] : {std::pair(a, link.axis), std::pair(b, link.other_axis)})
+                if (is_constant(side)) block(side, axis, join_text("constant operand of ", node.op));
             const std::size_t from = claim(a, link.axis), to = claim(b, link.other_axis);
             if (trace_.variables.count(a)) roles_.emplace(key(a, link.axis), link.role);
             const Index count = link.count < 0 ? extent - link.begin : link.count;

@@ -3,25 +3,30 @@
 #include <espalier/ops/join.hpp>
 #include <espalier/pruning/trace.hpp>
 
+#include <memory>
 #include <string>
 #include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
 namespace pruning::detail {
 
-/// Where a recorded node places a branch's channels into a wider stream, and through which state.
+/// Which channels of a wide map are those of a narrow one, by the list in a state: where a join adds a branch into its
+/// stream, where a shortcut places its channels among zeros, what a split takes.
 template <class T> struct Placement {
-    const Node<T>* node;
-    const Node<T>* branch;
-    bool adds; ///< a residual join (it has a constant); otherwise channels that nothing is placed on are zero
+    const Node<T>* node;   ///< the wide one
+    const Node<T>* branch; ///< the narrow one
+    std::shared_ptr<JoinState<T>> state;
+    bool adds; ///< a residual join (it has a constant)
 };
 
 template <class T> std::vector<Placement<T>> placements(const Trace<T>& trace) {
     std::vector<Placement<T>> all;
     for (const auto& node : trace.nodes)
         if (node->join) {
-            const bool adds = std::string(node->op) == "join"; // else `place`
-            all.push_back({node.get(), node->inputs[1].get(), adds});
+            const std::string op = node->op;
+            const bool takes = op == "slice";
+            all.push_back({takes ? node->inputs[0].get() : node.get(), takes ? node.get() : node->inputs[1].get(),
+                           node->join, op == "join"});
         }
     return all;
 }

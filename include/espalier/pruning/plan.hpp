@@ -67,7 +67,7 @@ public:
             for (const auto& channel : group.channels)
                 for (const auto& m : channel.members) axes_.insert({m.variable.node().get(), m.axis});
         for (const Placement<T>& p : placements(graph.trace()))
-            if (p.adds) joins_.emplace(p.node->join->constant.node().get(), p);
+            if (p.adds) joins_.emplace(p.state->constant.node().get(), p);
     }
 
     void remove(const Channel<T>& channel) {
@@ -131,7 +131,7 @@ public:
 
     /// Whether a join will be indexed: it is already, or a channel of its branch goes and the stream's channel stays.
     bool indexes(const Placement<T>& p) const {
-        if (p.node->join->indexed()) return true;
+        if (p.state->indexed()) return true;
         for (Index c = 0; c < p.branch->shape.back(); ++c)
             if (removes(p.branch, -1, c) && !removes(p.node, -1, c)) return true;
         return false;

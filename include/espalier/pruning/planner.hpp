@@ -225,7 +225,11 @@ private:
                         wanted += static_cast<Index>(i) >= asked[g] ? 1 : 0;
                     }
                 const auto [allowed, note] = allowed_width(g, wanted);
-                const Index width = std::min(allowed, static_cast<Index>(there.size()));
+                const Index most = static_cast<Index>(there.size()), step = options_.round_to;
+                // where streams took more than rounding would keep, down to a multiple, if there is one
+                const Index width = allowed <= most                            ? allowed
+                                    : most == groups[g].width() || most < step ? most
+                                                                               : most / step * step;
                 std::vector<Index>& kept = plan.groups[g].kept;
                 plan.groups[g].note = note;
                 kept.assign(there.end() - static_cast<std::ptrdiff_t>(width), there.end());

@@ -59,8 +59,8 @@ template <class T> Change<T> copies(const Module<T>& model) {
     return change;
 }
 
-/// The new state of one join or shortcut: which stream channels its branch's remaining channels go to, renumbered among
-/// the stream channels that stay, and what the others get.
+/// The new state of one join, shortcut or split: which channels of the wide map the narrow one's remaining channels
+/// are, renumbered among those that stay, and what a join's others get.
 template <class T> struct NewPlacement {
     std::shared_ptr<JoinState<T>> state;
     std::vector<Index> kept;
@@ -69,7 +69,7 @@ template <class T> struct NewPlacement {
 
 template <class T>
 NewPlacement<T> new_placement(const Placement<T>& p, const ChannelGraph<T>& graph, const Removal<T>& removal) {
-    const JoinState<T>& old = *p.node->join;
+    const JoinState<T>& old = *p.state;
     const Index C = p.node->shape.back(), J = p.branch->shape.back();
     std::vector<Index> renumbered(static_cast<std::size_t>(C), -1);
     Index streams = 0;
@@ -79,7 +79,7 @@ NewPlacement<T> new_placement(const Placement<T>& p, const ChannelGraph<T>& grap
     Tensor<T> constant = old.indexed() ? old.constant.value().clone() : Tensor<T>::zeros({C});
     const Var<T> shift = p.adds ? ending_shift(p, graph.trace()) : Var<T>();
 
-    NewPlacement<T> result{p.node->join, {}, {}};
+    NewPlacement<T> result{p.state, {}, {}};
     for (Index j = 0; j < J; ++j) {
         const Index c = was_indexed ? old.kept[static_cast<std::size_t>(j)] : j;
         const Index at = renumbered[static_cast<std::size_t>(c)];
@@ -125,7 +125,7 @@ std::pair<Change<T>, std::vector<Cut<T>>> cut(const Module<T>& model, const Chan
 
     std::set<const JoinState<T>*> rewired; // a module used twice has one join
     for (const Placement<T>& p : placements(graph.trace())) {
-        if (!rewired.insert(p.node->join.get()).second) continue;
+        if (!rewired.insert(p.state.get()).second) continue;
         NewPlacement<T> placement = new_placement(p, graph, removal);
         change.kept.emplace_back(placement.state, std::move(placement.kept));
         if (!placement.constant.defined()) continue;
