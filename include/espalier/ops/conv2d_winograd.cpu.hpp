@@ -176,44 +176,54 @@ template <class T> WinogradPlan winograd_plan(Cpu, const MapRows<T>& x, Index pa
 /// Transforms the tiles of a band of x: to[point][tile][channel], `pitch` elements from pixel to pixel and from tile to
 /// tile and `point` from point to point. `window` is scratch for the band's pixels.
 ///
-/// Tiles of `Winograd` overlap by two columns, so columns are transformed first, each once for both of its tiles.
+/// Columns are transformed first: those that a tile of `Winograd` shares with the next are kept. What is kept is a few
+/// vectors, so that the first-level cache is left to the lines that are written.
 template <class Transform, class T>
 void winograd_input(const WinogradTiles& tiles, const WinogradTiles::Band& band, const MapRows<T>& x, Index padding,
                     Index pitch, T* window, T* to, Index point) {
     using S = Simd<T>;
-    constexpr Index together = 2, longest = 32; // vectors: a cache line of floats; tiles that share a pass
     constexpr int inputs = Transform::inputs, outputs = Transform::outputs, points = Transform::points;
+    constexpr int shared = inputs - outputs, together = std::max(1, static_cast<int>(detail::line<T> / S::lanes));
     const Index height = outputs * (band.rows - 1) + inputs, width = outputs * (tiles.across - 1) + inputs;
     const Index row = width * pitch;
     read_window(x, band.n, band.n + band.images, outputs * band.row - padding, height, padding, width, pitch, window);
     for (Index n = 0; n < band.images; ++n)
         for (Index r = 0; r < band.rows; ++r)
-            for (Index q = 0; q < tiles.across; q += longest) {
-                const Index count = std::min(longest, tiles.across - q);
-                const T* const corner = window + (n * height + outputs * r) * row + outputs * q * pitch;
-                T* const out = to + ((n * band.rows + r) * tiles.across + q) * pitch;
-                for (Index c = 0; c < x.channels; c += together * S::lanes) {
-                    const Index vectors = x.channels - c > S::lanes ? together : 1;
-                    typename S::Vector half[outputs * (longest - 1) + inputs][together][points];
-                    for (Index j = 0; j < outputs * (count - 1) + inputs; ++j)
-                        for (Index v = 0; v < vectors; ++v) {
-                            const T* const from = corner + j * pitch + c + v * S::lanes;
-                            typename S::Vector column[inputs];
-                            detail::unrolled<inputs>([&](auto i) { column[i] = S::load(from + i * row); });
-                            Transform::input(column, half[j][v]);
-                        }
-                    for (Index t = 0; t < count; ++t)
-                        for (Index v = 0; v < vectors; ++v) {
-                            T* const at = out + t * pitch + c + v * S::lanes;
-                            detail::unrolled<points>([&](auto i) {
-                                typename S::Vector line[inputs], transformed[points];
-                                detail::unrolled<inputs>([&](auto j) { line[j] = half[outputs * t + j][v][i]; });
-                                Transform::input(line, transformed);
-                                detail::unrolled<points>([&](auto j) {
-                                    S::store(at + (i * Transform::points + j) * point, transformed[j]);
-                                });
+            for (Index c = 0; c < x.channels; c += together * S::lanes) { // whole lines of the cache
+                const Index vectors = x.channels - c > S::lanes ? together : 1;
+                const T* from = window + (n * height + outputs * r) * row + c;
+                T* tile = to + (n * band.rows + r) * tiles.across * pitch + c;
+                typename S::Vector columns[together][inputs][points];
+                const auto transform_columns = [&](auto begin, auto end) __attribute__((always_inline)) {
+                    for (Index v = 0; v < vectors; ++v)
+                        detail::unrolled<end - begin>([&](auto j) __attribute__((always_inline)) {
+                            typename S::Vector pixels[inputs];
+                            detail::unrolled<inputs>([&](auto i) __attribute__((always_inline)) {
+                                pixels[i] = S::load(from + j * pitch + i * row + v * S::lanes);
+                            });
+                            Transform::input(pixels, columns[v][begin + j]);
+                        });
+                    from += (end - begin) * pitch;
+                };
+                transform_columns(std::integral_constant<int, 0>{}, std::integral_constant<int, shared>{});
+                for (Index t = 0; t < tiles.across; ++t, tile += pitch) {
+                    transform_columns(std::integral_constant<int, shared>{}, std::integral_constant<int, inputs>{});
+                    for (Index v = 0; v < vectors; ++v) {
+                        T* at = tile + v * S::lanes;
+                        for (int i = 0; i < points; ++i, at += points * point) {
+                            typename S::Vector line[inputs], transformed[points];
+                            detail::unrolled<inputs>([&](auto j) __attribute__((always_inline)) {
+                                line[j] = columns[v][j][i];
+                            });
+                            Transform::input(line, transformed);
+                            detail::unrolled<points>([&](auto j) __attribute__((always_inline)) {
+                                S::store(at + j * point, transformed[j]);
+                            });
+                            detail::unrolled<shared>([&](auto j) __attribute__((always_inline)) {
+                                columns[v][j][i] = line[outputs + j];
                             });
                         }
+                    }
                 }
             }
 }
