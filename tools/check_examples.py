@@ -77,6 +77,13 @@ def main_job(work):
                     "--from", f"{work}/run/dense.safetensors", *SMALL, "--out", f"{work}/steps")
     check("step 3 of 3: to 40 %" in done.stdout and Path(work, "steps/step2.safetensors").exists() and
           not Path(work, "steps/step3.safetensors").exists(), "fine-tuned between the steps", done)
+    done = succeeds("prune behind growing regularization", "fashion_mnist", "prune", "--keep-macs", "0.5",
+                    "--growing-epochs", "1", "--growing-increment", "0.1", "--from", f"{work}/run/dense.safetensors",
+                    *SMALL, "--out", f"{work}/growing")
+    check("growing regularization of " in done.stdout and Path(work, "growing/growing.csv").exists(), "with a log", done)
+    fails("growing regularization in steps", ["--growing-epochs without --steps, got 1 and 3"], "fashion_mnist", "prune",
+          "--keep-macs", "0.4", "--steps", "3", "--growing-epochs", "1", "--from", f"{work}/run/dense.safetensors", *SMALL,
+          "--out", f"{work}/growing")
     steps = json.loads(Path(work, "steps/record.json").read_text())
     check(0.3 < steps["pruned"]["macs"] / record["dense"]["macs"] <= 0.4, "a share of the original", done)
     planning_job(work)

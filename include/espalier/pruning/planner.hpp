@@ -204,6 +204,9 @@ private:
         return {rounded, note};
     }
 
+    static bool all_equal(const std::vector<double>& scores) {
+        return std::all_of(scores.begin(), scores.end(), [&](double s) { return s == scores.front(); });
+    }
     /// Streams first: what goes of them takes channels of their branches along.
     Plan plan_of(const std::vector<Index>& asked, const Shape& image) const {
         const auto& groups = graph_.groups();
@@ -232,6 +235,8 @@ private:
                                                                                : most / step * step;
                 std::vector<Index>& kept = plan.groups[g].kept;
                 plan.groups[g].note = note;
+                if (width > 0 && width < groups[g].width() && all_equal(plan.groups[g].scores))
+                    plan.groups[g].note += join_text(note.empty() ? "" : ", ", "equal scores: the first go");
                 kept.assign(there.end() - static_cast<std::ptrdiff_t>(width), there.end());
                 std::sort(kept.begin(), kept.end());
                 if (!branches)
