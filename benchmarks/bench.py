@@ -457,13 +457,13 @@ def proportions(results):
     return ["| row | multiply-adds | time, ours | time, fastest peer |", "| --- | --: | --: | --: |", *lines] if lines else []
 
 
-def page(results, machine):
-    """RESULTS.md"""
+def page(results, machine, docs="../docs"):
+    """RESULTS.md, from which the folder of the documentation is at `docs`."""
     of = {kind: [r for r in results if r["name"].split("/")[0] == kind] for kind in ("step", "inference", "memory", "conv")}
     others = [r for r in results if r["name"].split("/")[0] not in of]
     losses = [r for r in results if r["ratio"] is not None and r["ratio"] < 1]
     lines = ["# Results of the benchmarks", "", "Written by `./run bench`, not by hand; the same as numbers: "
-             "[results.json](results.json). [How it is measured](../docs/performance.md#how-it-is-measured).", "",
+             f"[results.json](results.json). [How it is measured]({docs}/performance.md#how-it-is-measured).", "",
              f"{machine['cpu']}, {machine['instructions']}, {machine['threads']} threads (`OMP_NUM_THREADS="
              f"{machine['OMP_NUM_THREADS']}`, all sides on CPUs {', '.join(map(str, machine['cpus']))}). Measured in the same "
              f"run: {number(machine['peak_gflops'])} GFLOP/s of multiply-adds in registers, {number(machine['copy_gb_per_s'])} "
@@ -535,7 +535,7 @@ def write(results, machine, folder):
     folder.mkdir(parents=True, exist_ok=True)
     nothing = dict.fromkeys(("ours_ms", "peer", "peer_ms", "ratio", "share_of_floor", "error"))
     rows = ",\n".join(json.dumps(finite(r), allow_nan=False) for r in [*results, {**nothing, **machine}])
-    for name, text in (("results.json", f"[\n{rows}\n]\n"), ("RESULTS.md", page(results, machine))):
+    for name, text in (("results.json", f"[\n{rows}\n]\n"), ("RESULTS.md", page(results, machine, os.path.relpath(ROOT / "docs", folder)))):
         draft = folder / (name + ".new")
         draft.write_text(text)
         os.replace(draft, folder / name)

@@ -57,35 +57,10 @@ public:
         return ResNet("resnext50", layout, options);
     }
 
-    Output<T> forward(const Var<T>& x) override {
-        Output<T> out;
-        Var<T> y = bn_.forward(conv_.forward(x), Activation::relu);
-        if (stem_ == Stem::imagenet) y = max_pool2d(y, {.size = 3, .stride = 2, .padding = 1});
-        for (auto& stage : stages_) y = stage.forward(y, out.flow);
-        out.logits = linear_->forward(global_avg_pool(y));
-        return out;
-    }
+    Output<T> forward(const Var<T>& x) override;
 
 private:
-    ResNet(const std::string& name, const detail::ResNetLayout& layout, const Options& options)
-        : Model<T>(name, options), stem_(layout.stem),
-          conv_(this->child("conv", stem_ == Stem::small ? convolution<T>(options.channels, layout.width, 3)
-                                                         : convolution<T>(options.channels, layout.width, 7, 2))),
-          bn_(this->child("bn", BatchNorm<T>({.channels = layout.width}))) {
-        Index in = layout.width, out = layout.branch == Branch::basic ? in : 4 * in;
-        for (const Index blocks : layout.blocks) {
-            ResidualStage<ResidualBlock<T>> stage(options.taps);
-            for (Index b = 0; b < blocks; ++b) {
-                const Index stride = b == 0 && !stages_.empty() ? 2 : 1;
-                stage.append(ResidualBlock<T>(in, out, stride, layout.shortcut, layout.branch));
-                in = out;
-            }
-            stages_.push_back(this->child("stage" + std::to_string(stages_.size() + 1), stage));
-            out *= 2;
-        }
-        linear_ = this->child("linear", Linear<T>({.in = in, .out = options.classes, .init = Init::zeros()}));
-        initialize(*this, Init::he(), options.seed);
-    }
+    ResNet(const std::string& name, const detail::ResNetLayout& layout, const Options& options);
 
     Stem stem_;
     Conv2d<T> conv_;
@@ -93,6 +68,36 @@ private:
     std::vector<ResidualStage<ResidualBlock<T>>> stages_;
     std::optional<Linear<T>> linear_;
 };
+
+template <class T>
+ResNet<T>::ResNet(const std::string& name, const detail::ResNetLayout& layout, const Options& options)
+    : Model<T>(name, options), stem_(layout.stem),
+      conv_(this->child("conv", stem_ == Stem::small ? convolution<T>(options.channels, layout.width, 3)
+                                                     : convolution<T>(options.channels, layout.width, 7, 2))),
+      bn_(this->child("bn", BatchNorm<T>({.channels = layout.width}))) {
+    Index in = layout.width, out = layout.branch == Branch::basic ? in : 4 * in;
+    for (const Index blocks : layout.blocks) {
+        ResidualStage<ResidualBlock<T>> stage(options.taps);
+        for (Index b = 0; b < blocks; ++b) {
+            const Index stride = b == 0 && !stages_.empty() ? 2 : 1;
+            stage.append(ResidualBlock<T>(in, out, stride, layout.shortcut, layout.branch));
+            in = out;
+        }
+        stages_.push_back(this->child("stage" + std::to_string(stages_.size() + 1), stage));
+        out *= 2;
+    }
+    linear_ = this->child("linear", Linear<T>({.in = in, .out = options.classes, .init = Init::zeros()}));
+    initialize(*this, Init::he(), options.seed);
+}
+
+template <class T> Output<T> ResNet<T>::forward(const Var<T>& x) {
+    Output<T> out;
+    Var<T> y = bn_.forward(conv_.forward(x), Activation::relu);
+    if (stem_ == Stem::imagenet) y = max_pool2d(y, {.size = 3, .stride = 2, .padding = 1});
+    for (auto& stage : stages_) y = stage.forward(y, out.flow);
+    out.logits = linear_->forward(global_avg_pool(y));
+    return out;
+}
 
 /// The depths that are usual on CIFAR: 0.27, 0.46, 0.66, 0.85 and 1.73 million parameters.
 /// @{

@@ -64,14 +64,7 @@ template <class T> struct ChannelGroup {
 template <class T> class ChannelGraph {
 public:
     /// Reads the rules of all nodes and unites what they name.
-    explicit ChannelGraph(Trace<T> trace, Joins joins = Joins::coupled) : trace_(std::move(trace)), joins_(joins) {
-        for (const auto& node : trace_.nodes) read_links(*node);
-        block(trace_.input.get(), -1, "input");
-        block(trace_.output.node().get(), -1, "output");
-        for (std::size_t i = 0; i < parents_.size(); ++i) parents_[i] = root(i);
-        for (const auto& [branch, stream] : joined_) streams_[root(branch)].insert(root(stream));
-        collect_groups();
-    }
+    explicit ChannelGraph(Trace<T> trace, Joins joins = Joins::coupled);
 
     /// What it was made from.
     /// @{
@@ -120,130 +113,10 @@ private:
         return node->is_leaf() && node != trace_.input.get() && !trace_.variables.count(node);
     }
 
-    void read_links(const Node<T>& node) {
-        if (node.is_leaf()) return;
-        const auto operand = [&](int i) {
-            return i == ChannelRule::output ? &node : node.inputs[static_cast<std::size_t>(i)].get();
-        };
-        if (!node.rule.is_declared()) {
-            const std::string reason = join_text("op ", node.op, " declares no channel rule (docs/custom_op.md)");
-            block(&node, -1, reason);
-            for (const auto& input : node.inputs)
-                if (!trace_.variables.count(input.get())) block(input.get(), -1, reason);
-        }
-        for (const auto& [i, begin, count, reason] : node.rule.blocked()) block(operand(i), -1, reason, begin, count);
-        if (joins_ == Joins::indexed && node.join && std::string(node.op) == "join") // where no branch is left, too
-            block(&node, -1, "residual stream of indexed joins");
-        for (const ChannelLink& link : node.rule.links()) {
-            const Node<T>*a = operand(link.operand), *b = operand(link.other);
-            if (a->shape.rank() == 0 || b->shape.rank() == 0) continue;
-            const Index extent = a->shape[link.axis], other = b->shape[link.other_axis];
-            const bool broadcast = (extent == 1) != (other == 1) && link.period < 0 && link.count < 0;
-            if (broadcast) continue;
-            for (const auto& [side, axis] : {std::pair(a, link.axis), std::pair(b, link.other_axis)})
-                if (is_constant(side)) block(side, axis, join_text("constant operand of ", node.op));
-            const std::size_t from = claim(a, link.axis), to = claim(b, link.other_axis);
-            if (trace_.variables.count(a)) roles_.emplace(key(a, link.axis), link.role);
-            const Index count = link.count < 0 ? extent - link.begin : link.count;
-            for (Index i = 0; i < count; ++i) {
-                const std::size_t x = from + static_cast<std::size_t>(link.begin + i);
-                const std::size_t y =
-                    to + static_cast<std::size_t>(link.other_begin + (link.period > 0 ? i % link.period : i));
-                if (link.joined && joins_ == Joins::indexed) {
-                    branch_ends_.push_back(x);
-                    blocked_.emplace_back(y, "residual stream of indexed joins");
-                } else if (link.joined && joins_ == Joins::mixed) {
-                    branch_ends_.push_back(x);
-                    joined_.emplace_back(x, y);
-                } else {
-                    unite(x, y);
-                }
-            }
-        }
-    }
-
+    void read_links(const Node<T>& node);
     /// A class, and under mixed joins those of all streams that it is added into: whose removal takes it along.
-    std::set<std::size_t> with_streams(std::size_t id) const {
-        std::set<std::size_t> all;
-        for (std::vector<std::size_t> open{id}; !open.empty();) {
-            const std::size_t next = open.back();
-            open.pop_back();
-            if (!all.insert(next).second) continue;
-            if (const auto it = streams_.find(next); it != streams_.end())
-                open.insert(open.end(), it->second.begin(), it->second.end());
-        }
-        return all;
-    }
-
-    void collect_groups() {
-        // A class's signature: the parameter axes it lives in and what blocks it. Classes of one signature are a group.
-        struct Class {
-            Channel<T> channel;
-            std::set<std::string> reasons;
-            bool is_branch = false;
-        };
-        std::map<std::size_t, Class> classes;
-        std::map<const Node<T>*, std::size_t>
-            position; // of the op that first uses a variable, to order groups by depth
-        for (std::size_t n = 0; n < trace_.nodes.size(); ++n)
-            for (const auto& input : trace_.nodes[n]->inputs) position.try_emplace(input.get(), n);
-        std::vector<AxisKey> axes = axes_;
-        std::stable_sort(axes.begin(), axes.end(),
-                         [&](const AxisKey& a, const AxisKey& b) { return position[a.first] < position[b.first]; });
-        for (const AxisKey& axis : axes) {
-            const auto variable = trace_.variables.find(axis.first);
-            if (variable == trace_.variables.end()) continue;
-            const auto role = roles_.find(axis);
-            for (Index entry = 0; entry < axis.first->shape[axis.second]; ++entry) {
-                for (const std::size_t id : with_streams(channel(axis.first, axis.second, entry)))
-                    classes[id].channel.members.push_back({variable->second.var, variable->second.name, axis.second,
-                                                           entry,
-                                                           role == roles_.end() ? ChannelRole::rides : role->second});
-            }
-        }
-        for (const auto& [element, reason] : blocked_)
-            for (const std::size_t id : with_streams(root(element)))
-                if (const auto it = classes.find(id); it != classes.end()) it->second.reasons.insert(reason);
-        for (const std::size_t element : branch_ends_)
-            if (const auto it = classes.find(root(element)); it != classes.end()) it->second.is_branch = true;
-
-        using Signature = std::pair<std::vector<std::pair<std::string, int>>, std::set<std::string>>;
-        std::map<Signature, std::size_t> known;
-        std::vector<std::pair<std::size_t, std::size_t>> depth; // of each group, by its first maker
-        for (auto& [id, c] : classes) {
-            const auto maker = std::find_if(c.channel.members.begin(), c.channel.members.end(),
-                                            [](const auto& m) { return m.role == ChannelRole::makes; });
-            if (maker == c.channel.members.end()) continue; // the image's channels: nothing makes them
-            Signature signature;
-            for (const auto& m : c.channel.members) signature.first.emplace_back(m.name, m.axis);
-            std::sort(signature.first.begin(), signature.first.end());
-            signature.second = c.reasons;
-            const auto [it, is_new] = known.try_emplace(signature, groups_.size());
-            if (is_new) {
-                ChannelGroup<T> group;
-                group.name = without_suffix(maker->name);
-                group.is_branch = c.is_branch;
-                for (const std::string& reason : c.reasons)
-                    group.blocked += (group.blocked.empty() ? "" : "; ") + reason;
-                depth.emplace_back(position[maker->variable.node().get()], groups_.size());
-                groups_.push_back(std::move(group));
-            }
-            c.channel.id = id;
-            groups_[it->second].channels.push_back(std::move(c.channel));
-        }
-        std::sort(depth.begin(), depth.end());
-        std::vector<ChannelGroup<T>> ordered;
-        std::map<std::string, int>
-            used; // one layer can end several groups, as the stem of a network with option-A shortcuts
-        for (const auto& [at, index] : depth) {
-            ChannelGroup<T> group = std::move(groups_[index]);
-            if (const int copy = used[group.name]++; copy > 0) group.name += "#" + std::to_string(copy + 1);
-            std::stable_sort(group.channels.begin(), group.channels.end(),
-                             [](const Channel<T>& a, const Channel<T>& b) { return first_made(a) < first_made(b); });
-            ordered.push_back(std::move(group));
-        }
-        groups_ = std::move(ordered);
-    }
+    std::set<std::size_t> with_streams(std::size_t id) const;
+    void collect_groups();
     static Index first_made(const Channel<T>& channel) {
         for (const auto& m : channel.members)
             if (m.role == ChannelRole::makes) return m.entry;
@@ -266,6 +139,137 @@ private:
     std::vector<std::pair<std::size_t, std::string>> blocked_;
     std::vector<ChannelGroup<T>> groups_;
 };
+
+template <class T>
+ChannelGraph<T>::ChannelGraph(Trace<T> trace, Joins joins) : trace_(std::move(trace)), joins_(joins) {
+    for (const auto& node : trace_.nodes) read_links(*node);
+    block(trace_.input.get(), -1, "input");
+    block(trace_.output.node().get(), -1, "output");
+    for (std::size_t i = 0; i < parents_.size(); ++i) parents_[i] = root(i);
+    for (const auto& [branch, stream] : joined_) streams_[root(branch)].insert(root(stream));
+    collect_groups();
+}
+
+template <class T> void ChannelGraph<T>::read_links(const Node<T>& node) {
+    if (node.is_leaf()) return;
+    const auto operand = [&](int i) {
+        return i == ChannelRule::output ? &node : node.inputs[static_cast<std::size_t>(i)].get();
+    };
+    if (!node.rule.is_declared()) {
+        const std::string reason = join_text("op ", node.op, " declares no channel rule (docs/custom_op.md)");
+        block(&node, -1, reason);
+        for (const auto& input : node.inputs)
+            if (!trace_.variables.count(input.get())) block(input.get(), -1, reason);
+    }
+    for (const auto& [i, begin, count, reason] : node.rule.blocked()) block(operand(i), -1, reason, begin, count);
+    if (joins_ == Joins::indexed && node.join && std::string(node.op) == "join") // where no branch is left, too
+        block(&node, -1, "residual stream of indexed joins");
+    for (const ChannelLink& link : node.rule.links()) {
+        const Node<T>*a = operand(link.operand), *b = operand(link.other);
+        if (a->shape.rank() == 0 || b->shape.rank() == 0) continue;
+        const Index extent = a->shape[link.axis], other = b->shape[link.other_axis];
+        const bool broadcast = (extent == 1) != (other == 1) && link.period < 0 && link.count < 0;
+        if (broadcast) continue;
+        for (const auto& [side, axis] : {std::pair(a, link.axis), std::pair(b, link.other_axis)})
+            if (is_constant(side)) block(side, axis, join_text("constant operand of ", node.op));
+        const std::size_t from = claim(a, link.axis), to = claim(b, link.other_axis);
+        if (trace_.variables.count(a)) roles_.emplace(key(a, link.axis), link.role);
+        const Index count = link.count < 0 ? extent - link.begin : link.count;
+        for (Index i = 0; i < count; ++i) {
+            const std::size_t x = from + static_cast<std::size_t>(link.begin + i);
+            const std::size_t y =
+                to + static_cast<std::size_t>(link.other_begin + (link.period > 0 ? i % link.period : i));
+            if (link.joined && joins_ == Joins::indexed) {
+                branch_ends_.push_back(x);
+                blocked_.emplace_back(y, "residual stream of indexed joins");
+            } else if (link.joined && joins_ == Joins::mixed) {
+                branch_ends_.push_back(x);
+                joined_.emplace_back(x, y);
+            } else {
+                unite(x, y);
+            }
+        }
+    }
+}
+
+template <class T> std::set<std::size_t> ChannelGraph<T>::with_streams(std::size_t id) const {
+    std::set<std::size_t> all;
+    for (std::vector<std::size_t> open{id}; !open.empty();) {
+        const std::size_t next = open.back();
+        open.pop_back();
+        if (!all.insert(next).second) continue;
+        if (const auto it = streams_.find(next); it != streams_.end())
+            open.insert(open.end(), it->second.begin(), it->second.end());
+    }
+    return all;
+}
+
+template <class T> void ChannelGraph<T>::collect_groups() {
+    // A class's signature: the parameter axes it lives in and what blocks it. Classes of one signature are a group.
+    struct Class {
+        Channel<T> channel;
+        std::set<std::string> reasons;
+        bool is_branch = false;
+    };
+    std::map<std::size_t, Class> classes;
+    std::map<const Node<T>*, std::size_t> position; // of the op that first uses a variable, to order groups by depth
+    for (std::size_t n = 0; n < trace_.nodes.size(); ++n)
+        for (const auto& input : trace_.nodes[n]->inputs) position.try_emplace(input.get(), n);
+    std::vector<AxisKey> axes = axes_;
+    std::stable_sort(axes.begin(), axes.end(),
+                     [&](const AxisKey& a, const AxisKey& b) { return position[a.first] < position[b.first]; });
+    for (const AxisKey& axis : axes) {
+        const auto variable = trace_.variables.find(axis.first);
+        if (variable == trace_.variables.end()) continue;
+        const auto role = roles_.find(axis);
+        for (Index entry = 0; entry < axis.first->shape[axis.second]; ++entry) {
+            for (const std::size_t id : with_streams(channel(axis.first, axis.second, entry)))
+                classes[id].channel.members.push_back({variable->second.var, variable->second.name, axis.second, entry,
+                                                       role == roles_.end() ? ChannelRole::rides : role->second});
+        }
+    }
+    for (const auto& [element, reason] : blocked_)
+        for (const std::size_t id : with_streams(root(element)))
+            if (const auto it = classes.find(id); it != classes.end()) it->second.reasons.insert(reason);
+    for (const std::size_t element : branch_ends_)
+        if (const auto it = classes.find(root(element)); it != classes.end()) it->second.is_branch = true;
+
+    using Signature = std::pair<std::vector<std::pair<std::string, int>>, std::set<std::string>>;
+    std::map<Signature, std::size_t> known;
+    std::vector<std::pair<std::size_t, std::size_t>> depth; // of each group, by its first maker
+    for (auto& [id, c] : classes) {
+        const auto maker = std::find_if(c.channel.members.begin(), c.channel.members.end(),
+                                        [](const auto& m) { return m.role == ChannelRole::makes; });
+        if (maker == c.channel.members.end()) continue; // the image's channels: nothing makes them
+        Signature signature;
+        for (const auto& m : c.channel.members) signature.first.emplace_back(m.name, m.axis);
+        std::sort(signature.first.begin(), signature.first.end());
+        signature.second = c.reasons;
+        const auto [it, is_new] = known.try_emplace(signature, groups_.size());
+        if (is_new) {
+            ChannelGroup<T> group;
+            group.name = without_suffix(maker->name);
+            group.is_branch = c.is_branch;
+            for (const std::string& reason : c.reasons) group.blocked += (group.blocked.empty() ? "" : "; ") + reason;
+            depth.emplace_back(position[maker->variable.node().get()], groups_.size());
+            groups_.push_back(std::move(group));
+        }
+        c.channel.id = id;
+        groups_[it->second].channels.push_back(std::move(c.channel));
+    }
+    std::sort(depth.begin(), depth.end());
+    std::vector<ChannelGroup<T>> ordered;
+    std::map<std::string, int>
+        used; // one layer can end several groups, as the stem of a network with option-A shortcuts
+    for (const auto& [at, index] : depth) {
+        ChannelGroup<T> group = std::move(groups_[index]);
+        if (const int copy = used[group.name]++; copy > 0) group.name += "#" + std::to_string(copy + 1);
+        std::stable_sort(group.channels.begin(), group.channels.end(),
+                         [](const Channel<T>& a, const Channel<T>& b) { return first_made(a) < first_made(b); });
+        ordered.push_back(std::move(group));
+    }
+    groups_ = std::move(ordered);
+}
 
 /// The channel groups of a model for images [H,W,C].
 template <class M>
