@@ -5,7 +5,7 @@ grows on what will be cut, for five epochs behind the plan, beside the same five
 
 usage: sparse_training_effect.py [--program build/release/examples/fashion_mnist] [--out runs/sparse_training] [--threads N]
 
-About five minutes on one thread that nobody else wants. A network that is already trained in --out is not trained again.
+About ten minutes on two threads that nobody else wants. A network that is already trained in --out is not trained again.
 """
 import argparse
 import json

@@ -35,9 +35,9 @@ struct ChannelLink {
 
 /// One statement of a channel rule: these entries of the last axis of an operand (or of the result) have to stay.
 struct BlockedChannels {
-    int operand;
-    Index begin, count; ///< -1: all behind `begin`
-    std::string reason;
+    int operand;        ///< numbered as in `record`
+    Index begin, count; ///< first entry, and how many: -1 for all behind it
+    std::string reason; ///< why they have to stay
 };
 
 /// How channels pass through an op: the fourth thing that every op states, beside contract, forward and backward.
