@@ -190,7 +190,7 @@ void winograd_input(const WinogradTiles& tiles, const WinogradTiles::Band& band,
     for (Index n = 0; n < band.images; ++n)
         for (Index r = 0; r < band.rows; ++r)
             for (Index c = 0; c < x.channels; c += together * S::lanes) { // whole lines of the cache
-                const Index vectors = x.channels - c > S::lanes ? together : 1;
+                const Index vectors = std::min<Index>(together, (x.channels - c + S::lanes - 1) / S::lanes);
                 const T* from = window + (n * height + outputs * r) * row + c;
                 T* tile = to + (n * band.rows + r) * tiles.across * pitch + c;
                 typename S::Vector columns[together][inputs][points];
