@@ -27,6 +27,7 @@
 #include <espalier/cpu/gemm.hpp>
 #include <espalier/cpu/lanes.hpp>
 #include <espalier/cpu/map_rows.hpp>
+#include <espalier/cpu/matrix_tile.hpp>
 #include <espalier/cpu/microkernel.hpp>
 #include <espalier/cpu/padded_pair.hpp>
 #include <espalier/cpu/read_ahead.hpp>

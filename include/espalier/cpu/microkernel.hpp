@@ -34,6 +34,19 @@ template <class T> [[gnu::always_inline]] inline void keep_in_register(const T*&
     __asm__("" : "+r"(address));
 }
 
+/// Cuts `count` rows into tiles of M, and at the end two halves instead of a full tile and a thin one, which would wait
+/// for the latency of its few sums: calls `f(rows of a tile, first row, tiles)`, the first of them a constant.
+template <int M, class F> void for_tiles(Index count, const F& f) {
+    const Index full = count % M ? std::max<Index>(0, count / M - 1) : count / M;
+    if (full) f(std::integral_constant<int, M>{}, Index(0), full);
+    for (Index i = full * M, m = 0; i < count; i += m) {
+        m = count - i > M ? (count - i + 1) / 2 : count - i;
+        unrolled<M>([&](auto fewer) {
+            if (m == fewer + 1) f(std::integral_constant<int, fewer + 1>{}, i, Index(1));
+        });
+    }
+}
+
 } // namespace detail
 
 namespace kernels {
@@ -103,25 +116,16 @@ template <class T> struct ProductTile {
     /// All `count` pixels.
     void operator()(const Index* x_at, const Index* y_at, Index count) const {
         if (width > Simd<T>::lanes)
-            tiles<6, 2>(x_at, y_at, count);
+            detail::for_tiles<6>(count, [=, &tile = *this](auto m, Index first, Index tiles) {
+                tile.template same_tiles<m, 2>(x_at + first, y_at + first, tiles);
+            });
         else
-            tiles<8, 1>(x_at, y_at, count);
+            detail::for_tiles<8>(count, [=, &tile = *this](auto m, Index first, Index tiles) {
+                tile.template same_tiles<m, 1>(x_at + first, y_at + first, tiles);
+            });
     }
 
 private:
-    // Tiles of M pixels, and at the end two halves instead of a full tile and a thin one, which would wait for the
-    // latency of its few sums.
-    template <int M, int V> void tiles(const Index* x_at, const Index* y_at, Index count) const {
-        const Index full = count % M ? std::max<Index>(0, count / M - 1) : count / M;
-        if (full) same_tiles<M, V>(x_at, y_at, full);
-        for (Index i = full * M, m = 0; i < count; i += m) {
-            m = count - i > M ? (count - i + 1) / 2 : count - i;
-            detail::unrolled<M>([&](auto fewer) {
-                if (m == fewer + 1) same_tiles<fewer + 1, V>(x_at + i, y_at + i, 1);
-            });
-        }
-    }
-
     // Tiles of M pixels by V vectors in registers. Sums of a few dozen terms cost little more than what surrounds them,
     // so the members are copied and addresses read before the first store, which may alias them for all the compiler
     // knows.

@@ -4,12 +4,11 @@
 #include <espalier/cpu/gather.hpp>
 #include <espalier/cpu/lanes.hpp>
 #include <espalier/cpu/map_rows.hpp>
+#include <espalier/cpu/matrix_tile.hpp>
 #include <espalier/cpu/padded_pair.hpp>
 #include <espalier/cpu/winograd.hpp>
 #include <espalier/ops/conv2d_options.hpp>
 
-#include <numeric>
-#include <vector>
 
 // 3x3 convolutions of stride 1 by Winograd's F(4x4, 3x3): transformed tiles of the input times transformed filters, one
 // matrix product for each of 36 points, and the products transformed back. Maps of 2x2 pixels in a frame of zeros are
@@ -33,13 +32,6 @@ template <class T> Index skewed_pitch(Index width) {
 /// Elements of a cache line. Tiles are written in small pieces of many rows, which processors do not fetch ahead by
 /// themselves, so the kernels ask for the next tile's.
 template <class T> inline constexpr Index line = 64 / static_cast<Index>(sizeof(T));
-
-/// 0, step, 2 * step, ...
-inline std::vector<Index> multiples(Index count, Index step) {
-    std::vector<Index> all(static_cast<std::size_t>(count));
-    for (Index i = 0; i < count; ++i) all[static_cast<std::size_t>(i)] = i * step;
-    return all;
-}
 
 } // namespace detail
 
@@ -305,8 +297,6 @@ void conv2d_transformed(const WinogradPlan& plan, const MapRows<T>& x, View<cons
                         View<T, 1> scratch, View<T, 4> y) {
     const Index most = plan.tiles.most(), tile_point = most * plan.pitch + detail::skew;
     T *const shared = scratch.data(), *const own = shared + plan.shared();
-    const auto x_at = detail::multiples(most, plan.pitch);
-    const auto wide = detail::multiples(most, block_width<T>), narrow = detail::multiples(most, Simd<T>::lanes);
 
     const auto transform_tiles = [&](Index i, T* window, T* to) {
         winograd_input<Transform>(plan.tiles, plan.tiles.band(i), x, plan.padding, plan.pitch, window, to, tile_point);
@@ -317,14 +307,12 @@ void conv2d_transformed(const WinogradPlan& plan, const MapRows<T>& x, View<cons
     const auto multiply = [&](Index i, const T* tiles, Index group, const T* filters, T* sums) {
         const WinogradTiles::Band band = plan.tiles.band(i);
         const Index begin = group * plan.group, end = std::min(begin + plan.group, plan.filter_blocks);
-        const Run run{0, 0, x.channels};
         for (Index p = 0; p < Transform::products; ++p)
             for (Index f = begin; f < end; ++f) {
                 const Index width = panel_width<T>(y.size(3), f);
                 const T* const panel = filters + (f - begin) * plan.filters + p * (x.channels * width + detail::skew);
                 T* const to = sums + (f - begin) * plan.sums + p * (most * width + detail::skew);
-                ProductTile<T>{tiles + p * tile_point, 1, {&run, 1}, panel, nullptr, to, width, Start::zero}(
-                    x_at.data(), (width == block_width<T> ? wide : narrow).data(), band.count);
+                MatrixTile<T>{tiles + p * tile_point, plan.pitch, 1, panel, x.channels, to, width, false}(band.count);
             }
         for (Index f = begin; f < end; ++f)
             winograd_output<Transform>(plan.tiles, band, sums + (f - begin) * plan.sums,

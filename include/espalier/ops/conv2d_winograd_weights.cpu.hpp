@@ -114,9 +114,6 @@ void transformed_weight_gradient(const WinogradWeightPlan& plan, const MapRows<T
     T* const sums = scratch.data();
     T* const shared = sums + std::max<Index>(1, plan.parts) * plan.sums();
     T* const own = shared + (plan.parts ? 0 : plan.transformed());
-    const auto x_at = detail::multiples(plan.channels, 1);
-    const auto wide = detail::multiples(plan.channels, block_width<T>);
-    const auto narrow = detail::multiples(plan.channels, Simd<T>::lanes);
 
     // Tiles of band b, to be the first of the transformed ones from `to` on.
     const auto transform = [&](Index b, T* windows, T* to, Index first) {
@@ -134,17 +131,15 @@ void transformed_weight_gradient(const WinogradWeightPlan& plan, const MapRows<T
         const Index width = panel_width<T>(filters, f), across = std::min(plan.channels, x.channels - c);
         for (Index p = 0; p < products; ++p)
             for (Index t = 0; t < count; t += run_length) { // sums of sums: long ones lose fewer bits
-                const Run run{t * plan.x_pitch, t, std::min(run_length, count - t)};
                 const T* const panel = tiles + plan.input + f * plan.gradient + p * (plan.most * width + detail::skew);
-                ProductTile<T>{tiles + p * x_point + c,
-                               plan.x_pitch,
-                               {&run, 1},
-                               panel,
-                               nullptr,
-                               sum + p * (plan.channels * width + detail::skew),
-                               width,
-                               start && t == 0 ? Start::zero : Start::y}(
-                    x_at.data(), (width == block_width<T> ? wide : narrow).data(), across);
+                MatrixTile<T>{tiles + p * x_point + t * plan.x_pitch + c,
+                              1,
+                              plan.x_pitch,
+                              panel + t * width,
+                              std::min(run_length, count - t),
+                              sum + p * (plan.channels * width + detail::skew),
+                              width,
+                              !start || t > 0}(across);
             }
     };
     // Transforms a slab's sums, added over all parts, to dw.
