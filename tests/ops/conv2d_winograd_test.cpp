@@ -1,6 +1,6 @@
 #include "conv2d_reference.hpp"
 
-#include <espalier/ops/conv2d_winograd_weights.cpu.hpp>
+#include <espalier/ops/conv2d_winograd_gradients.cpu.hpp>
 
 using namespace espalier;
 using namespace espalier::test;
@@ -31,11 +31,15 @@ template <class T> void check_l2(const Tensor<T>& got, const Tensor<double>& exp
 
 template <class T> struct Results { Tensor<T> y, dx, dw; };
 
-/// By the kernels; the limits are those of `winograd_weight_plan`.
-struct Limits {
-    Index narrow = Index(384) << 10, wide = Index(8) << 20;
-};
+using Limits = kernels::WinogradWeightLimits;
 
+/// The filters w [K,3,3,C] turned around: [3,3,K,C].
+template <class T> View<const T, 4> turned(const Tensor<T>& w) {
+    const auto wv = view<4>(w);
+    return {wv.at(0, 2, 2), {3, 3, w.size(0), w.size(3)}, {-wv.stride(1), -wv.stride(2), wv.stride(0), wv.stride(3)}};
+}
+
+/// By the kernels.
 template <class T>
 Results<T> convolve(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b, const Tensor<T>& dy, Index padding,
                     const Limits& limits = {}) {
@@ -52,15 +56,25 @@ Results<T> convolve(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b, 
                              view<1>(b), mutable_flat(scratch), mutable_view<4>(all.y));
     const auto back = kernels::winograd_plan(on, dy_rows, 2 - padding, mutable_view<4>(all.dx));
     scratch = Tensor<T>::full({back.scratch()}, std::numeric_limits<T>::quiet_NaN());
-    kernels::conv2d_winograd(on, back, dy_rows,
-                             View<const T, 4>(wv.at(0, 2, 2), {3, 3, w.size(0), w.size(3)},
-                                              {-wv.stride(1), -wv.stride(2), wv.stride(0), wv.stride(3)}),
-                             View<const T, 1>(nullptr, {0}), mutable_flat(scratch), mutable_view<4>(all.dx));
-    const auto weights = kernels::winograd_weight_plan(on, x_rows, dy_rows, padding, limits.narrow, limits.wide);
+    kernels::conv2d_winograd(on, back, dy_rows, turned(w), View<const T, 1>(nullptr, {0}), mutable_flat(scratch),
+                             mutable_view<4>(all.dx));
+    const auto weights = kernels::winograd_weight_plan(on, x_rows, dy_rows, padding, limits);
     scratch = Tensor<T>::full({weights.scratch()}, std::numeric_limits<T>::quiet_NaN());
     kernels::conv2d_winograd_weight_gradient(on, weights, x_rows, dy_rows, mutable_flat(scratch),
                                              mutable_view<4>(all.dw));
     return all;
+}
+
+/// {dx, dw} from one reading of dy, for a padding of 1.
+template <class T>
+std::vector<Tensor<T>> gradients_together(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& dy) {
+    const auto x_rows = kernels::map_rows(view<4>(x)), dy_rows = kernels::map_rows(view<4>(dy));
+    Tensor<T> dx(x.shape()), dw(w.shape());
+    const auto plan = kernels::winograd_gradients_plan(Cpu{}, x_rows, dy_rows, mutable_view<4>(dx));
+    Tensor<T> scratch = Tensor<T>::full({plan.scratch()}, std::numeric_limits<T>::quiet_NaN());
+    kernels::conv2d_winograd_gradients(Cpu{}, plan, x_rows, dy_rows, turned(w), mutable_flat(scratch),
+                                       mutable_view<4>(dw), mutable_view<4>(dx));
+    return {dx, dw};
 }
 
 template <class T> void check_case(const Case& c, const Limits& limits = {}) {
@@ -101,8 +115,8 @@ TEST_CASE_TEMPLATE("winograd: maps of 2x2 between zeros", T, float, double) {
     for (const Index channels : {1, 8, 37})
         for (const Index filters : {3, 16, 49}) check_case<T>({7, 2, 2, channels, filters, 1});
     check_case<T>({150, 2, 2, 9, 10, 1});
-    check_case<T>({150, 2, 2, 19, 21, 1}, {0, 1}); // chunks of the gradient of the weights
-    check_case<T>({3, 2, 2, 130, 140, 1});         // tiles first
+    check_case<T>({150, 2, 2, 19, 21, 1}, {.narrow = 0, .wide = 1}); // chunks of the gradient of the weights
+    check_case<T>({3, 2, 2, 130, 140, 1});                           // tiles first
 }
 
 TEST_CASE_TEMPLATE("winograd: channels and filters that fill no vector", T, float, double) {
@@ -122,9 +136,9 @@ TEST_CASE_TEMPLATE("winograd: parts and chunks of the gradient of the weights", 
     const Case c{150, 4, 4, 7, 5, 1};
     const Tensor<T> x({c.batch, c.height, c.width, c.channels}), dy({c.batch, c.height, c.width, c.filters});
     const auto x_rows = kernels::map_rows(view<4>(x)), dy_rows = kernels::map_rows(view<4>(dy));
-    const Limits wide{0, 1}; // no layer is narrow, and chunks have the fewest tiles
+    const Limits wide{.narrow = 0, .wide = 1}; // no layer is narrow, and chunks have the fewest tiles
     CHECK(kernels::winograd_weight_plan(Cpu{}, x_rows, dy_rows, 1).parts == 4);
-    CHECK(kernels::winograd_weight_plan(Cpu{}, x_rows, dy_rows, 1, wide.narrow, wide.wide).chunks() == 3);
+    CHECK(kernels::winograd_weight_plan(Cpu{}, x_rows, dy_rows, 1, wide).chunks() == 3);
     check_case<T>(c);
     check_case<T>(c, wide);
     check_case<T>({3, 13, 14, 19, 37, 1}, wide);
@@ -150,8 +164,29 @@ TEST_CASE_TEMPLATE("winograd: same bits for 1 and 2 threads", T, float, double) 
         const auto w = random_tensor<T>({c.filters, 3, 3, c.channels}, "w"), b = random_tensor<T>({c.filters}, "b");
         const auto dy = random_tensor<T>({c.batch, c.height, c.width, c.filters}, "dy");
         check_repeatable([&] {
-            const auto narrow = convolve(x, w, b, dy, 1), wide = convolve(x, w, b, dy, 1, {0, 1});
+            const auto narrow = convolve(x, w, b, dy, 1), wide = convolve(x, w, b, dy, 1, {.narrow = 0, .wide = 1});
             return std::vector<Tensor<T>>{narrow.y, narrow.dx, narrow.dw, wide.dw};
         });
     }
+}
+
+TEST_CASE_TEMPLATE("winograd: gradients from one reading of dy have the bits of one after the other", T, float,
+                   double) {
+    for (const Case& c : {Case{5, 13, 14, 19, 37, 1}, Case{70, 4, 4, 16, 16, 1}, Case{1, 1, 1, 3, 2, 1},
+                          Case{3, 32, 32, 9, 14, 1}, Case{2, 5, 2, 40, 33, 1}, Case{17, 8, 8, 1, 20, 1}}) {
+        CAPTURE(c.height);
+        CAPTURE(c.channels);
+        const auto x = random_tensor<T>({c.batch, c.height, c.width, c.channels});
+        const auto w = random_tensor<T>({c.filters, 3, 3, c.channels}, "w");
+        const auto dy = random_tensor<T>({c.batch, c.height, c.width, c.filters}, "dy");
+        const auto apart = convolve(x, w, Tensor<T>::zeros({c.filters}), dy, 1);
+        const auto together = gradients_together(x, w, dy);
+        CHECK(same_bits(together[0], apart.dx));
+        CHECK(same_bits(together[1], apart.dw));
+        check_repeatable([&] { return gradients_together(x, w, dy); });
+    }
+    CHECK(kernels::winograd_gradients_together<T>({2, 8, 8, 16}, {16, 3, 3, 16}, 1));
+    CHECK_FALSE(kernels::winograd_gradients_together<T>({2, 8, 8, 16}, {16, 3, 3, 16}, 0));    // another grid of tiles
+    CHECK_FALSE(kernels::winograd_gradients_together<T>({2, 2, 2, 16}, {16, 3, 3, 16}, 1));    // `PaddedPair`
+    CHECK_FALSE(kernels::winograd_gradients_together<T>({2, 8, 8, 128}, {128, 3, 3, 128}, 1)); // wide
 }

@@ -7,6 +7,7 @@
 #include <espalier/ops/conv2d_depthwise.cpu.hpp>
 #include <espalier/ops/conv2d_weights.cpu.hpp>
 #include <espalier/ops/conv2d_winograd.cpu.hpp>
+#include <espalier/ops/conv2d_winograd_gradients.cpu.hpp>
 #include <espalier/ops/conv2d_winograd_weights.cpu.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -133,6 +134,12 @@ Tensor<T> conv2d_forward(const Deferred<T>& input, const Tensor<T>& w, const Ten
     return y;
 }
 
+/// The filters of w [K,3,3,C] turned around, as the data's gradient reads them: [3,3,K,C].
+template <class T> View<const T, 4> turned_filters(const Tensor<T>& w) {
+    const Index c = w.size(3);
+    return {w.data() + 8 * c, {3, 3, w.size(0), c}, {-3 * c, -c, 9 * c, 1}};
+}
+
 template <class T>
 Tensor<T> conv2d_data_gradient(const Deferred<T>& gradient, const Tensor<T>& w, const Shape& x,
                                const Conv2dOptions& o) {
@@ -140,13 +147,11 @@ Tensor<T> conv2d_data_gradient(const Deferred<T>& gradient, const Tensor<T>& w, 
     if (dx.size() == 0) return dx;
     dispatch(dx.device(), [&](auto on) {
         if (takes_winograd<T>(x, w.shape(), o, kernels::ConvPass::data_gradient)) {
-            const View<const T, 4> turned(w.data() + 8 * w.size(3), {3, 3, w.size(0), w.size(3)},
-                                          {-3 * w.size(3), -w.size(3), 9 * w.size(3), 1});
             const auto rows = gradient.rows();
             const auto plan = kernels::winograd_plan(on, rows, 2 - o.padding, mutable_view<4>(dx));
             Tensor<T> scratch({plan.scratch()}, dx.device());
-            kernels::conv2d_winograd(on, plan, rows, turned, View<const T, 1>(nullptr, {0}), mutable_flat(scratch),
-                                     mutable_view<4>(dx));
+            kernels::conv2d_winograd(on, plan, rows, turned_filters(w), View<const T, 1>(nullptr, {0}),
+                                     mutable_flat(scratch), mutable_view<4>(dx));
             return;
         }
         const Tensor<T>& dy = gradient.value();
@@ -198,6 +203,28 @@ Tensor<T> conv2d_weight_gradient(const Deferred<T>& input, const Deferred<T>& gr
     return dw;
 }
 
+/// Whether `conv2d_gradients` can make both gradients.
+template <class T> bool takes_winograd_together(const Shape& x, const Shape& w, const Conv2dOptions& o) {
+    return takes_winograd<T>(x, w, o, kernels::ConvPass::data_gradient) &&
+           takes_winograd<T>(x, w, o, kernels::ConvPass::weight_gradient) &&
+           kernels::winograd_gradients_together<T>(x, w, o.padding) && x.size() > 0;
+}
+
+/// {dx, dw} from one reading of the gradient.
+template <class T>
+std::pair<Tensor<T>, Tensor<T>> conv2d_gradients(const Deferred<T>& input, const Deferred<T>& gradient,
+                                                 const Tensor<T>& w) {
+    Tensor<T> dx(input.shape(), gradient.device()), dw(w.shape(), gradient.device());
+    dispatch(dx.device(), [&](auto on) {
+        const auto x = input.rows(), dy = gradient.rows();
+        const auto plan = kernels::winograd_gradients_plan(on, x, dy, mutable_view<4>(dx));
+        Tensor<T> scratch({plan.scratch()}, dx.device());
+        kernels::conv2d_winograd_gradients(on, plan, x, dy, turned_filters(w), mutable_flat(scratch),
+                                           mutable_view<4>(dw), mutable_view<4>(dx));
+    });
+    return {std::move(dx), std::move(dw)};
+}
+
 } // namespace detail
 
 /// Convolution, channels last.
@@ -222,6 +249,14 @@ template <class T> Var<T> conv2d(const Var<T>& x, const Var<T>& w, const Var<T>&
     return record<T>("conv2d", std::move(y), operands, std::move(rule),
                      [xv = w.needs_grad() ? x.deferred() : Deferred<T>(), wv = x.needs_grad() ? w.value() : Tensor<T>(),
                       options, biased](const Deferred<T>& dy, const Inputs<T>& input) {
+                         if (input[0].needs_grad() && input[1].needs_grad() &&
+                             detail::takes_winograd_together<T>(input[0].shape, input[1].shape, options)) {
+                             auto [dx, dw] = detail::conv2d_gradients(xv, dy, wv);
+                             input[0].add_grad(std::move(dx));
+                             input[1].add_grad(std::move(dw));
+                             if (biased && input[2].needs_grad()) input[2].add_grad(detail::column_sums(dy.value()));
+                             return;
+                         }
                          if (input[0].needs_grad())
                              input[0].add_grad(detail::conv2d_data_gradient(dy, wv, input[0].shape, options));
                          if (input[1].needs_grad())
@@ -242,5 +277,6 @@ template <class T> Var<T> conv2d(const Var<T>& x, const Var<T>& w, const Conv2dO
 ESPALIER_COMPILED_FUNCTION(detail::conv2d_forward);
 ESPALIER_COMPILED_FUNCTION(detail::conv2d_data_gradient);
 ESPALIER_COMPILED_FUNCTION(detail::conv2d_weight_gradient);
+ESPALIER_COMPILED_FUNCTION(detail::conv2d_gradients);
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -9,7 +9,6 @@
 #include <espalier/cpu/winograd.hpp>
 #include <espalier/ops/conv2d_options.hpp>
 
-
 // 3x3 convolutions of stride 1 by Winograd's F(4x4, 3x3): transformed tiles of the input times transformed filters, one
 // matrix product for each of 36 points, and the products transformed back. Maps of 2x2 pixels in a frame of zeros are
 // such a tile themselves, with 9 points (`PaddedPair`). The gradient of the data is the same with filters turned
@@ -129,6 +128,8 @@ struct WinogradPlan {
     Index filter_blocks = 0;      ///< blocks of filters
     Index group = 1; ///< blocks of filters that tiles are multiplied by at a time; 1 unless tiles are first
 
+    /// Elements from point to point of a transformed band.
+    Index tile_point() const { return tiles.most() * pitch + detail::skew; }
     /// Groups of blocks of filters.
     Index groups() const { return (filter_blocks + group - 1) / group; }
     /// Elements that all threads share, and that each has to itself.
@@ -140,24 +141,29 @@ struct WinogradPlan {
     Index scratch() const { return shared() + threads() * own(); }
 };
 
-/// Plan of `conv2d_winograd` for x [N,H,W,C], `padding` zeros around it, and y [N,P,Q,K].
-template <class T> WinogradPlan winograd_plan(Cpu, const MapRows<T>& x, Index padding, View<T, 4> y) {
-    const Index all = x.batch * ((y.size(1) + 3) / 4) * ((y.size(2) + 3) / 4);
-    // A multiple of the 6 and 8 tiles that fill registers; bands of 64 channels stay in a second-level cache.
-    const Index wanted = std::clamp<Index>(all / detail::wanted_items() / 6 * 6, 6, 24);
-    WinogradPlan plan{.tiles = winograd_tiles(x.batch, y.size(1), y.size(2), padding, wanted)};
-    const WinogradTiles& tiles = plan.tiles;
+/// Plan of `conv2d_winograd` for x [N,H,W,C], `padding` zeros around it, and y [N,P,Q,K], in such bands.
+template <class T>
+WinogradPlan winograd_plan(const MapRows<T>& x, Index padding, View<T, 4> y, const WinogradTiles& tiles) {
+    WinogradPlan plan{.tiles = tiles};
     const bool pair = tiles.outputs == PaddedPair<T>::outputs;
     const Index products = pair ? PaddedPair<T>::products : Winograd<T>::products, beyond = pair ? 0 : 2;
-    const Index most = tiles.most();
     plan.padding = pair ? 0 : padding;
     plan.pitch = detail::skewed_pitch<T>(x.channels);
     plan.window =
         tiles.images * (tiles.outputs * tiles.rows + beyond) * (tiles.outputs * tiles.across + beyond) * plan.pitch;
-    plan.input = products * (most * plan.pitch + detail::skew);
+    plan.input = products * plan.tile_point();
     plan.filters = products * (x.channels * block_width<T> + detail::skew);
-    plan.sums = products * (most * block_width<T> + detail::skew);
+    plan.sums = products * (tiles.most() * block_width<T> + detail::skew);
     plan.filter_blocks = panel_blocks<T>(y.size(3));
+    return plan;
+}
+
+/// Plan of `conv2d_winograd` for x [N,H,W,C], `padding` zeros around it, and y [N,P,Q,K].
+template <class T> WinogradPlan winograd_plan(Cpu, const MapRows<T>& x, Index padding, View<T, 4> y) {
+    const Index all = x.batch * ((y.size(1) + 3) / 4) * ((y.size(2) + 3) / 4);
+    // A multiple of the tiles that fill registers; bands of 64 channels stay in a second-level cache.
+    const Index wanted = std::clamp<Index>(all / detail::wanted_items() / 6 * 6, 6, 24);
+    WinogradPlan plan = winograd_plan(x, padding, y, winograd_tiles(x.batch, y.size(1), y.size(2), padding, wanted));
     // What is transformed first is read again and again from memory that all threads share: the smaller of the two.
     plan.tiles_first = plan.tiles.bands() * plan.input < plan.filter_blocks * plan.filters;
     // All tiles pass by each group of filters, so they are read less often if that is a large one.
@@ -165,24 +171,33 @@ template <class T> WinogradPlan winograd_plan(Cpu, const MapRows<T>& x, Index pa
     return plan;
 }
 
-/// Transforms the tiles of a band of x: to[point][tile][channel], `pitch` elements from pixel to pixel and from tile to
-/// tile and `point` from point to point. `window` is scratch for the band's pixels.
+/// Reads the pixels of x that the tiles of a band need, `padding` zeros around the map: window[image][row][column],
+/// `pitch` elements from pixel to pixel.
+template <class Transform, class T>
+void winograd_window(const WinogradTiles& tiles, const WinogradTiles::Band& band, const MapRows<T>& x, Index padding,
+                     Index pitch, T* window) {
+    constexpr int inputs = Transform::inputs, outputs = Transform::outputs;
+    const Index height = outputs * (band.rows - 1) + inputs, width = outputs * (tiles.across - 1) + inputs;
+    read_window(x, band.n, band.n + band.images, outputs * band.row - padding, height, padding, width, pitch, window);
+}
+
+/// Transforms the tiles of a band, read by `winograd_window`: to[point][tile][channel], `pitch` elements from tile to
+/// tile and `point` from point to point.
 ///
 /// Columns are transformed first: those that a tile of `Winograd` shares with the next are kept. What is kept is a few
 /// vectors, so that the first-level cache is left to the lines that are written.
 template <class Transform, class T>
-void winograd_input(const WinogradTiles& tiles, const WinogradTiles::Band& band, const MapRows<T>& x, Index padding,
-                    Index pitch, T* window, T* to, Index point) {
+void winograd_input(const WinogradTiles& tiles, const WinogradTiles::Band& band, Index channels, Index pitch,
+                    const T* window, T* to, Index point) {
     using S = Simd<T>;
     constexpr int inputs = Transform::inputs, outputs = Transform::outputs, points = Transform::points;
     constexpr int shared = inputs - outputs, together = std::max(1, static_cast<int>(detail::line<T> / S::lanes));
     const Index height = outputs * (band.rows - 1) + inputs, width = outputs * (tiles.across - 1) + inputs;
     const Index row = width * pitch;
-    read_window(x, band.n, band.n + band.images, outputs * band.row - padding, height, padding, width, pitch, window);
     for (Index n = 0; n < band.images; ++n)
         for (Index r = 0; r < band.rows; ++r)
-            for (Index c = 0; c < x.channels; c += together * S::lanes) { // whole lines of the cache
-                const Index vectors = std::min<Index>(together, (x.channels - c + S::lanes - 1) / S::lanes);
+            for (Index c = 0; c < channels; c += together * S::lanes) { // whole lines of the cache
+                const Index vectors = std::min<Index>(together, (channels - c + S::lanes - 1) / S::lanes);
                 const T* from = window + (n * height + outputs * r) * row + c;
                 T* tile = to + (n * band.rows + r) * tiles.across * pitch + c;
                 typename S::Vector columns[together][inputs][points];
@@ -291,32 +306,44 @@ void winograd_output(const WinogradTiles& tiles, const WinogradTiles::Band& band
     }
 }
 
+/// y of band i for one group of blocks of `filters`, which are transformed, as are the band's `tiles` of that many
+/// `channels`; `sums` is scratch.
+template <class Transform, class T>
+void winograd_products(const WinogradPlan& plan, Index i, Index channels, const T* tiles, Index group, const T* filters,
+                       View<const T, 1> bias, T* sums, View<T, 4> y) {
+    const WinogradTiles::Band band = plan.tiles.band(i);
+    const Index begin = group * plan.group, end = std::min(begin + plan.group, plan.filter_blocks);
+    const auto point = [&](Index rows, Index f) { return rows * panel_width<T>(y.size(3), f) + detail::skew; };
+    for (Index p = 0; p < Transform::products; ++p)
+        for (Index f = begin; f < end; ++f)
+            MatrixTile<T>{tiles + p * plan.tile_point(),
+                          plan.pitch,
+                          1,
+                          filters + (f - begin) * plan.filters + p * point(channels, f),
+                          channels,
+                          sums + (f - begin) * plan.sums + p * point(plan.tiles.most(), f),
+                          panel_width<T>(y.size(3), f),
+                          false}(band.count);
+    for (Index f = begin; f < end; ++f)
+        winograd_output<Transform>(plan.tiles, band, sums + (f - begin) * plan.sums, point(plan.tiles.most(), f), f,
+                                   bias, y);
+}
+
 /// `conv2d_winograd` by one of the two transforms.
 template <class Transform, class T>
 void conv2d_transformed(const WinogradPlan& plan, const MapRows<T>& x, View<const T, 4> w, View<const T, 1> b,
                         View<T, 1> scratch, View<T, 4> y) {
-    const Index most = plan.tiles.most(), tile_point = most * plan.pitch + detail::skew;
     T *const shared = scratch.data(), *const own = shared + plan.shared();
-
     const auto transform_tiles = [&](Index i, T* window, T* to) {
-        winograd_input<Transform>(plan.tiles, plan.tiles.band(i), x, plan.padding, plan.pitch, window, to, tile_point);
+        const WinogradTiles::Band band = plan.tiles.band(i);
+        winograd_window<Transform>(plan.tiles, band, x, plan.padding, plan.pitch, window);
+        winograd_input<Transform>(plan.tiles, band, x.channels, plan.pitch, window, to, plan.tile_point());
     };
     const auto transform_filters = [&](Index f, T* to) {
         winograd_filters<Transform>(w, f, to, x.channels * panel_width<T>(y.size(3), f) + detail::skew);
     };
     const auto multiply = [&](Index i, const T* tiles, Index group, const T* filters, T* sums) {
-        const WinogradTiles::Band band = plan.tiles.band(i);
-        const Index begin = group * plan.group, end = std::min(begin + plan.group, plan.filter_blocks);
-        for (Index p = 0; p < Transform::products; ++p)
-            for (Index f = begin; f < end; ++f) {
-                const Index width = panel_width<T>(y.size(3), f);
-                const T* const panel = filters + (f - begin) * plan.filters + p * (x.channels * width + detail::skew);
-                T* const to = sums + (f - begin) * plan.sums + p * (most * width + detail::skew);
-                MatrixTile<T>{tiles + p * tile_point, plan.pitch, 1, panel, x.channels, to, width, false}(band.count);
-            }
-        for (Index f = begin; f < end; ++f)
-            winograd_output<Transform>(plan.tiles, band, sums + (f - begin) * plan.sums,
-                                       most * panel_width<T>(y.size(3), f) + detail::skew, f, b, y);
+        winograd_products<Transform>(plan, i, x.channels, tiles, group, filters, b, sums, y);
     };
 
     if (plan.tiles_first) {

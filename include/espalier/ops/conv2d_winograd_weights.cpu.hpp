@@ -8,6 +8,13 @@
 namespace espalier::inline ESPALIER_BACKEND {
 namespace kernels {
 
+/// What `winograd_weight_plan` keeps to.
+struct WinogradWeightLimits {
+    Index narrow = Index(384) << 10; ///< bytes of the sums of a narrow layer, at most
+    Index band = Index(256) << 10;   ///< bytes of its transformed bands, at most
+    Index wide = Index(8) << 20;     ///< bytes of a transformed chunk of a wide layer, about
+};
+
 /// How the gradient is cut up, worked out from shapes alone, so the order of addition is the same for any number of
 /// threads.
 ///
@@ -17,6 +24,7 @@ namespace kernels {
 struct WinogradWeightPlan {
     WinogradTiles tiles;                     ///< of all images; a band is transformed together
     Index padding = 0;                       ///< zeros around the input that tiles read
+    Index frame = 0;                         ///< pixels around a band of dy that are read, too
     Index parts = 0;                         ///< of a narrow layer's batch; 0 for a wide layer
     Index chunk = 1, most = 1;               ///< bands of a chunk, and tiles; for a narrow layer of one band
     Index channels = 1, slabs = 0;           ///< of a slab at most; slabs of a block of filters
@@ -38,11 +46,11 @@ struct WinogradWeightPlan {
     Index scratch() const { return (parts ? parts * sums() : sums() + transformed()) + threads() * own(); }
 };
 
-/// Plan of `conv2d_winograd_weight_gradient` for x [N,H,W,C], `padding` zeros around it, and dy [N,P,Q,K]; sums of a
-/// narrow layer and a chunk of a wide one have about so many bytes at most.
+/// Plan of `conv2d_winograd_weight_gradient` for x [N,H,W,C], `padding` zeros around it, and dy [N,P,Q,K], read with a
+/// frame of so many pixels around each band.
 template <class T>
 WinogradWeightPlan winograd_weight_plan(Cpu, const MapRows<T>& x, const MapRows<T>& dy, Index padding,
-                                        Index narrow = Index(384) << 10, Index wide = Index(8) << 20) {
+                                        const WinogradWeightLimits& limits = {}, Index frame = 0) {
     const bool pair = is_padded_pair(dy.height, dy.width, padding);
     const Index products = pair ? PaddedPair<T>::products : Winograd<T>::products;
     const Index size = products * static_cast<Index>(sizeof(T)), beyond = pair ? 0 : 2;
@@ -50,17 +58,18 @@ WinogradWeightPlan winograd_weight_plan(Cpu, const MapRows<T>& x, const MapRows<
     const Index tile = size * (channels + filters);
     WinogradWeightPlan plan;
     plan.padding = pair ? 0 : padding;
+    plan.frame = frame;
     plan.filter_blocks = panel_blocks<T>(dy.channels);
-    const bool is_narrow = size * channels * filters <= narrow;
+    const bool is_narrow = size * channels * filters <= limits.narrow;
     // Short bands of wide layers spread evenly over threads.
     plan.tiles = winograd_tiles(dy.batch, dy.height, dy.width, padding,
-                                is_narrow ? std::clamp<Index>((Index(256) << 10) / tile, 6, 48) : 8);
+                                is_narrow ? std::clamp<Index>(limits.band / tile, 6, 48) : 8);
     if (is_narrow) {
         plan.parts = std::clamp<Index>(plan.tiles.bands(), 1, 16);
         plan.channels = channels;
     } else {
         // Chunks that stay in a shared cache, but of 64 tiles at least: each reads and writes all sums once.
-        const Index most = std::max<Index>(64, wide / tile) / plan.tiles.most();
+        const Index most = std::max<Index>(64, limits.wide / tile) / plan.tiles.most();
         plan.chunk = std::clamp<Index>(most, 1, std::max<Index>(1, plan.tiles.bands()));
         // 48 fill the first-level cache together with the block of dy; fewer when there would be too few slabs.
         const Index slabs = (detail::wanted_items() + plan.filter_blocks - 1) / std::max<Index>(1, plan.filter_blocks);
@@ -72,43 +81,46 @@ WinogradWeightPlan winograd_weight_plan(Cpu, const MapRows<T>& x, const MapRows<
     plan.dy_pitch = detail::skewed_pitch<T>(dy.channels);
     const Index rows = plan.tiles.outputs * plan.tiles.rows, columns = plan.tiles.outputs * plan.tiles.across;
     plan.x_window = plan.tiles.images * (rows + beyond) * (columns + beyond) * plan.x_pitch;
-    plan.dy_window = plan.tiles.images * rows * columns * plan.dy_pitch;
+    plan.dy_window = plan.tiles.images * (rows + 2 * frame) * (columns + 2 * frame) * plan.dy_pitch;
     plan.input = products * (plan.most * plan.x_pitch + detail::skew);
     plan.gradient = products * (plan.most * block_width<T> + detail::skew);
     plan.slab = products * (plan.channels * block_width<T> + detail::skew);
     return plan;
 }
 
-/// Transforms the tiles of a band of dy: to[block of filters][point][first + tile][column], `block` elements from block
-/// to block and room for `most` tiles. `window` is scratch for the band's pixels.
+/// Transforms the tiles of a band of dy [.,.,.,K = `filters`]: to[block of filters][point][first + tile][column],
+/// `block` elements from block to block and room for `most` tiles. `window` has the band's pixels, read with a frame.
 template <class Transform, class T>
-void winograd_output_gradient(const WinogradTiles& tiles, const WinogradTiles::Band& band, const MapRows<T>& dy,
-                              Index pitch, T* window, T* to, Index block, Index most, Index first) {
+void winograd_output_gradient(const WinogradTiles& tiles, const WinogradTiles::Band& band, Index filters, Index frame,
+                              Index pitch, const T* window, T* to, Index block, Index most, Index first) {
     using S = Simd<T>;
     constexpr int outputs = Transform::outputs, points = Transform::points;
-    const Index height = outputs * band.rows, width = outputs * tiles.across, row = width * pitch;
-    read_window(dy, band.n, band.n + band.images, outputs * band.row, height, Index(0), width, pitch, window);
-    for (Index f = 0; f < panel_blocks<T>(dy.channels); ++f) {
-        const Index columns = panel_width<T>(dy.channels, f), point = most * columns + detail::skew;
+    const Index row = (outputs * tiles.across + 2 * frame) * pitch, image = (outputs * band.rows + 2 * frame) * row;
+    for (Index f = 0; f < panel_blocks<T>(filters); ++f) {
+        const Index columns = panel_width<T>(filters, f), point = most * columns + detail::skew;
         T* out = to + f * block + first * columns;
-        for (Index t = 0; t < band.count; ++t, out += columns) {
-            const Index line = t / tiles.across, q = t % tiles.across * outputs;
-            const T* const corner = window + line * outputs * row + q * pitch + f * block_width<T>;
-            for (Index v = 0; v < columns; v += S::lanes)
-                transform_tile<T, outputs, points>(
-                    Transform::output_gradient,
-                    [from = corner + v, row, pitch](int i, int j) { return S::load(from + i * row + j * pitch); },
-                    [at = out + v, point](int i, int j, auto sum) {
-                        S::store(at + (i * Transform::points + j) * point, sum);
-                    });
-        }
+        for (Index n = 0; n < band.images; ++n)
+            for (Index r = 0; r < band.rows; ++r) {
+                const T* corner = window + n * image + (frame + outputs * r) * row + frame * pitch + f * block_width<T>;
+                for (Index t = 0; t < tiles.across; ++t, corner += outputs * pitch, out += columns)
+                    for (Index v = 0; v < columns; v += S::lanes)
+                        transform_tile<T, outputs, points>(
+                            Transform::output_gradient,
+                            [from = corner + v, row, pitch](int i, int j) {
+                                return S::load(from + i * row + j * pitch);
+                            },
+                            [at = out + v, point](int i, int j, auto sum) {
+                                S::store(at + (i * Transform::points + j) * point, sum);
+                            });
+            }
     }
 }
 
-/// `conv2d_winograd_weight_gradient` by one of the two transforms.
-template <class Transform, class T>
+/// `conv2d_winograd_weight_gradient` by one of the two transforms. Of a narrow layer, `beside(band, window, worker)` is
+/// called for each band with its pixels of dy, which are read anyway.
+template <class Transform, class T, class Beside>
 void transformed_weight_gradient(const WinogradWeightPlan& plan, const MapRows<T>& x, const MapRows<T>& dy,
-                                 View<T, 1> scratch, View<T, 4> dw) {
+                                 View<T, 1> scratch, View<T, 4> dw, const Beside& beside) {
     constexpr Index products = Transform::products, run_length = 128;
     const Index filters = dy.channels, x_point = plan.most * plan.x_pitch + detail::skew;
     T* const sums = scratch.data();
@@ -117,13 +129,17 @@ void transformed_weight_gradient(const WinogradWeightPlan& plan, const MapRows<T
 
     // Tiles of band b, to be the first of the transformed ones from `to` on.
     const auto transform = [&](Index b, T* windows, T* to, Index first) {
+        constexpr Index outputs = Transform::outputs;
         const WinogradTiles::Band band = plan.tiles.band(b);
-        winograd_input<Transform>(plan.tiles, band, x, plan.padding, plan.x_pitch, windows, to + first * plan.x_pitch,
+        winograd_window<Transform>(plan.tiles, band, x, plan.padding, plan.x_pitch, windows);
+        winograd_input<Transform>(plan.tiles, band, x.channels, plan.x_pitch, windows, to + first * plan.x_pitch,
                                   x_point);
-        T* const gradient = to + plan.input;
         T* const window = windows + plan.x_window;
-        winograd_output_gradient<Transform>(plan.tiles, band, dy, plan.dy_pitch, window, gradient, plan.gradient,
-                                            plan.most, first);
+        read_window(dy, band.n, band.n + band.images, outputs * band.row - plan.frame,
+                    outputs * band.rows + 2 * plan.frame, plan.frame, outputs * plan.tiles.across + 2 * plan.frame,
+                    plan.dy_pitch, window);
+        winograd_output_gradient<Transform>(plan.tiles, band, filters, plan.frame, plan.dy_pitch, window,
+                                            to + plan.input, plan.gradient, plan.most, first);
     };
     // Adds the products of `count` tiles to the sums of one slab, or starts them.
     const auto multiply = [&](Index item, const T* tiles, Index count, T* sum, bool start) {
@@ -196,6 +212,7 @@ void transformed_weight_gradient(const WinogradWeightPlan& plan, const MapRows<T
                 for (Index item = 0; item < items; ++item)
                     multiply(item, tiles, plan.tiles.band(b).count, sums + part * plan.sums() + item * plan.slab,
                              b == begin);
+                beside(b, windows + plan.x_window, worker);
             }
         });
     } else {
@@ -217,10 +234,11 @@ void transformed_weight_gradient(const WinogradWeightPlan& plan, const MapRows<T
 template <class T>
 void conv2d_winograd_weight_gradient(Cpu, const WinogradWeightPlan& plan, const MapRows<T>& x, const MapRows<T>& dy,
                                      View<T, 1> scratch, View<T, 4> dw) {
+    const auto nothing = [](Index, const T*, Index) {};
     if (plan.tiles.outputs == PaddedPair<T>::outputs)
-        transformed_weight_gradient<PaddedPair<T>>(plan, x, dy, scratch, dw);
+        transformed_weight_gradient<PaddedPair<T>>(plan, x, dy, scratch, dw, nothing);
     else
-        transformed_weight_gradient<Winograd<T>>(plan, x, dy, scratch, dw);
+        transformed_weight_gradient<Winograd<T>>(plan, x, dy, scratch, dw, nothing);
 }
 
 } // namespace kernels
