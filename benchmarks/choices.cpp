@@ -87,7 +87,7 @@ void measure(const Layer& l, Index batch, std::vector<Regret>& regrets, double& 
         times[1],
         [&] {
             const PathScope path(Path::precise);
-            detail::conv2d_data_gradient<float>(dy, w, x.shape(), o);
+            detail::conv2d_data_gradient<float>(dy, w, o, dx, false);
         },
         [&] { convolve(gradients, turned, dx); });
     measure(

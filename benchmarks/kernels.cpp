@@ -67,12 +67,17 @@ Work convolution(const Json& row, Index sets) {
     work.variants.push_back({"espalier",
                              [=](Index index) {
                                  const auto set = static_cast<std::size_t>(index);
-                                 (*out)[set] =
-                                     direction == "forward"
-                                         ? detail::conv2d_forward<float>(xs[set], ws[set], Tensor<float>({0}), options)
-                                     : direction == "data"
-                                         ? detail::conv2d_data_gradient<float>(dys[set], ws[set], x.shape(), options)
-                                         : detail::conv2d_weight_gradient<float>(xs[set], dys[set], w.shape(), options);
+                                 Tensor<float>& result = (*out)[set];
+                                 if (direction == "forward") {
+                                     result =
+                                         detail::conv2d_forward<float>(xs[set], ws[set], Tensor<float>({0}), options);
+                                 } else if (direction == "data") {
+                                     result = empty_like(x);
+                                     detail::conv2d_data_gradient<float>(dys[set], ws[set], options, result, false);
+                                 } else {
+                                     result =
+                                         detail::conv2d_weight_gradient<float>(xs[set], dys[set], w.shape(), options);
+                                 }
                              },
                              [out] {
                                  return std::vector<std::pair<std::string, Tensor<float>>>{{"result", out->front()}};

@@ -68,6 +68,34 @@ TEST_CASE("add_grad: memory is taken over and added to where nobody else has it,
     }
 }
 
+TEST_CASE("write_grad: writes a gradient, and adds to one that nobody else has") {
+    const auto leaf = parameter(Tensor<float>::ones({2}));
+    const auto result = scale(leaf, 1);
+    bool added = false;
+    const auto write = [&](Tensor<float>& g, bool adds) {
+        for (Index i = 0; i < 2; ++i) g.mutable_data()[i] = (adds ? g.at(i) : 0) + static_cast<float>(i + 1);
+        added = adds;
+    };
+    for (const auto& node : {leaf.node(), result.node()}) {
+        node->write_grad(Device::cpu, write);
+        CHECK_FALSE(added);
+        CHECK(node->grad().to_vector() == std::vector<float>{1, 2});
+        const float* const memory = node->grad().data();
+        node->write_grad(Device::cpu, write);
+        CHECK(added);
+        CHECK(node->grad().data() == memory);
+        CHECK(node->grad().to_vector() == std::vector<float>{2, 4});
+
+        const Tensor<float> held = node->grad();
+        node->write_grad(Device::cpu, write);
+        CHECK_FALSE(added);
+        CHECK(held.to_vector() == std::vector<float>{2, 4});
+        CHECK(node->take_grad().value().to_vector() == std::vector<float>{3, 6});
+    }
+    const Var<float> constant(Tensor<float>::ones({2}));
+    if (constant.node()) constant.node()->write_grad(Device::cpu, [](auto&, bool) { FAIL("not wanted"); });
+}
+
 TEST_CASE("NoGrad: nothing is recorded, and the scope ends") {
     const auto x = parameter(Tensor<float>::ones({1}));
     {

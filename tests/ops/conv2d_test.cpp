@@ -107,6 +107,29 @@ TEST_CASE_TEMPLATE("conv2d: maps that go Winograd's way", T, float, double) {
     }
 }
 
+TEST_CASE_TEMPLATE("conv2d: the gradient of the data is added to one that is there", T, float, double) {
+    for (const Case& c : {Case{{3, 16, 15, 24}, {14, 3, 3, 24}, {.padding = 1}}, // both gradients from one reading
+                          Case{{2, 8, 8, 128}, {130, 3, 3, 128}, {.padding = 1}},
+                          Case{{3, 9, 9, 24}, {24, 3, 3, 24}, {}}, Case{{64, 2, 2, 48}, {40, 3, 3, 48}, {.padding = 1}},
+                          Case{{2, 9, 8, 5}, {7, 3, 3, 5}, {.stride = 2, .padding = 1}},
+                          Case{{2, 6, 5, 11}, {11, 3, 3, 1}, {.padding = 1, .groups = 11}}}) {
+        CAPTURE(to_text(c.x));
+        const auto x = random_tensor<T>(c.x), w = random_tensor<T>(c.w, "w"), before = random_tensor<T>(c.x, "before");
+        const auto gradients = [&](bool adds) {
+            const Var<T> xv = parameter(x), wv = parameter(w);
+            if (adds) xv.node()->add_grad(before.clone());
+            const Var<T> y = conv2d(xv, wv, c.options);
+            y.backward(random_tensor<T>(y.shape(), "dy"));
+            return std::vector<Tensor<T>>{xv.grad(), wv.grad()};
+        };
+        const auto alone = gradients(false), added = gradients(true);
+        Tensor<T> expected = before.clone();
+        for (Index i = 0; i < expected.size(); ++i) expected.mutable_data()[i] += alone[0].data()[i];
+        CHECK(same_bits(added[0], expected));
+        CHECK(same_bits(added[1], alone[1]));
+    }
+}
+
 TEST_CASE("conv2d: gradients agree with differences") {
     const auto check = [](const Case& c) {
         check_gradient(

@@ -66,6 +66,9 @@ public:
     /// are added to it in place unless another tensor shares its memory. Only a leaf, whose gradient users see, does
     /// not take over memory that is shared.
     void add_grad(Deferred<T> g);
+    /// As `add_grad` of what `write(g, false)` puts into a tensor g on that device; where there is a gradient that may
+    /// be added to in place, `write(gradient, true)` does that instead, without a g.
+    template <class Write> void write_grad(Device device, const Write& write);
 
     const char* op = "leaf";                   ///< name of the op that made it
     Shape shape;                               ///< of the value
@@ -110,6 +113,14 @@ template <class T> void Node<T>::add_grad(Deferred<T> g) {
         dispatch(sum.device(), [&](auto on) { kernels::sum_of(on, flat(shared), flat(added), mutable_flat(sum)); });
     }
     grad_ = std::move(sum);
+}
+
+template <class T> template <class Write> void Node<T>::write_grad(Device device, const Write& write) {
+    if (!wants_grad_) return;
+    if (grad_.defined() && !grad_.pending() && !grad_.value().is_shared()) return write(grad_.mutable_value(), true);
+    Tensor<T> g(shape, device);
+    write(g, false);
+    add_grad(std::move(g));
 }
 
 ESPALIER_COMPILED_CLASS(Node);

@@ -140,22 +140,28 @@ template <class T> View<const T, 4> turned_filters(const Tensor<T>& w) {
     return {w.data() + 8 * c, {3, 3, w.size(0), c}, {-3 * c, -c, 9 * c, 1}};
 }
 
+/// Writes the gradient to dx [N,H,W,C], or adds it.
 template <class T>
-Tensor<T> conv2d_data_gradient(const Deferred<T>& gradient, const Tensor<T>& w, const Shape& x,
-                               const Conv2dOptions& o) {
-    Tensor<T> dx(x, gradient.device());
-    if (dx.size() == 0) return dx;
+void conv2d_data_gradient(const Deferred<T>& gradient, const Tensor<T>& w, const Conv2dOptions& o, Tensor<T>& dx,
+                          bool adds) {
+    if (dx.size() == 0) return;
     dispatch(dx.device(), [&](auto on) {
-        if (takes_winograd<T>(x, w.shape(), o, kernels::ConvPass::data_gradient)) {
+        if (takes_winograd<T>(dx.shape(), w.shape(), o, kernels::ConvPass::data_gradient)) {
             const auto rows = gradient.rows();
-            const auto plan = kernels::winograd_plan(on, rows, 2 - o.padding, mutable_view<4>(dx));
+            auto plan = kernels::winograd_plan(on, rows, 2 - o.padding, mutable_view<4>(dx));
+            plan.adds = adds;
             Tensor<T> scratch({plan.scratch()}, dx.device());
             kernels::conv2d_winograd(on, plan, rows, turned_filters(w), View<const T, 1>(nullptr, {0}),
                                      mutable_flat(scratch), mutable_view<4>(dx));
             return;
         }
+        if (adds) {
+            Tensor<T> added = empty_like(dx);
+            conv2d_data_gradient(gradient, w, o, added, false);
+            return kernels::accumulate(on, flat(added), mutable_flat(dx));
+        }
         const Tensor<T>& dy = gradient.value();
-        if (is_depthwise(x, w.shape(), o)) {
+        if (is_depthwise(dx.shape(), w.shape(), o)) {
             const Tensor<T> taps = depthwise_taps(w);
             kernels::conv2d_depthwise_data_gradient(on, view<4>(dy), view<3>(taps), o, mutable_view<4>(dx));
             return;
@@ -168,7 +174,6 @@ Tensor<T> conv2d_data_gradient(const Deferred<T>& gradient, const Tensor<T>& w, 
             kernels::conv2d_data_gradient(on, plan, dyg, wg, o, mutable_flat(scratch), dxg);
         }
     });
-    return dx;
 }
 
 template <class T>
@@ -205,24 +210,39 @@ Tensor<T> conv2d_weight_gradient(const Deferred<T>& input, const Deferred<T>& gr
 
 /// Whether `conv2d_gradients` can make both gradients.
 template <class T> bool takes_winograd_together(const Shape& x, const Shape& w, const Conv2dOptions& o) {
-    return takes_winograd<T>(x, w, o, kernels::ConvPass::data_gradient) &&
+    return x.size() > 0 && takes_winograd<T>(x, w, o, kernels::ConvPass::data_gradient) &&
            takes_winograd<T>(x, w, o, kernels::ConvPass::weight_gradient) &&
-           kernels::winograd_gradients_together<T>(x, w, o.padding) && x.size() > 0;
+           kernels::winograd_gradients_together<T>(x, w, o.padding);
 }
 
-/// {dx, dw} from one reading of the gradient.
+/// Both gradients from one reading of what they come from: returns dw, and writes dx or adds it.
 template <class T>
-std::pair<Tensor<T>, Tensor<T>> conv2d_gradients(const Deferred<T>& input, const Deferred<T>& gradient,
-                                                 const Tensor<T>& w) {
-    Tensor<T> dx(input.shape(), gradient.device()), dw(w.shape(), gradient.device());
+Tensor<T> conv2d_gradients(const Deferred<T>& input, const Deferred<T>& gradient, const Tensor<T>& w, Tensor<T>& dx,
+                           bool adds) {
+    Tensor<T> dw(w.shape(), gradient.device());
     dispatch(dx.device(), [&](auto on) {
         const auto x = input.rows(), dy = gradient.rows();
-        const auto plan = kernels::winograd_gradients_plan(on, x, dy, mutable_view<4>(dx));
+        auto plan = kernels::winograd_gradients_plan(on, x, dy, mutable_view<4>(dx));
+        plan.data.adds = adds;
         Tensor<T> scratch({plan.scratch()}, dx.device());
         kernels::conv2d_winograd_gradients(on, plan, x, dy, turned_filters(w), mutable_flat(scratch),
                                            mutable_view<4>(dw), mutable_view<4>(dx));
     });
-    return {std::move(dx), std::move(dw)};
+    return dw;
+}
+
+/// Hands each operand that needs one its gradient.
+template <class T>
+void conv2d_backward(const Deferred<T>& x, const Tensor<T>& w, const Deferred<T>& dy, const Conv2dOptions& o,
+                     const Inputs<T>& input) {
+    const bool both = input[0].needs_grad() && input[1].needs_grad();
+    if (both && takes_winograd_together<T>(input[0].shape, input[1].shape, o)) {
+        Tensor<T> dw;
+        input[0].write_grad(dy.device(), [&](Tensor<T>& dx, bool adds) { dw = conv2d_gradients(x, dy, w, dx, adds); });
+        return input[1].add_grad(std::move(dw));
+    }
+    input[0].write_grad(dy.device(), [&](Tensor<T>& dx, bool adds) { conv2d_data_gradient(dy, w, o, dx, adds); });
+    if (input[1].needs_grad()) input[1].add_grad(conv2d_weight_gradient(x, dy, input[1].shape, o));
 }
 
 } // namespace detail
@@ -249,18 +269,7 @@ template <class T> Var<T> conv2d(const Var<T>& x, const Var<T>& w, const Var<T>&
     return record<T>("conv2d", std::move(y), operands, std::move(rule),
                      [xv = w.needs_grad() ? x.deferred() : Deferred<T>(), wv = x.needs_grad() ? w.value() : Tensor<T>(),
                       options, biased](const Deferred<T>& dy, const Inputs<T>& input) {
-                         if (input[0].needs_grad() && input[1].needs_grad() &&
-                             detail::takes_winograd_together<T>(input[0].shape, input[1].shape, options)) {
-                             auto [dx, dw] = detail::conv2d_gradients(xv, dy, wv);
-                             input[0].add_grad(std::move(dx));
-                             input[1].add_grad(std::move(dw));
-                             if (biased && input[2].needs_grad()) input[2].add_grad(detail::column_sums(dy.value()));
-                             return;
-                         }
-                         if (input[0].needs_grad())
-                             input[0].add_grad(detail::conv2d_data_gradient(dy, wv, input[0].shape, options));
-                         if (input[1].needs_grad())
-                             input[1].add_grad(detail::conv2d_weight_gradient(xv, dy, input[1].shape, options));
+                         detail::conv2d_backward(xv, wv, dy, options, input);
                          if (biased && input[2].needs_grad()) input[2].add_grad(detail::column_sums(dy.value()));
                      },
                      {{"stride", options.stride},
@@ -278,5 +287,6 @@ ESPALIER_COMPILED_FUNCTION(detail::conv2d_forward);
 ESPALIER_COMPILED_FUNCTION(detail::conv2d_data_gradient);
 ESPALIER_COMPILED_FUNCTION(detail::conv2d_weight_gradient);
 ESPALIER_COMPILED_FUNCTION(detail::conv2d_gradients);
+ESPALIER_COMPILED_FUNCTION(detail::conv2d_backward);
 
 } // namespace espalier::inline ESPALIER_BACKEND

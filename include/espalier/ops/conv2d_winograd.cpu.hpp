@@ -126,7 +126,8 @@ struct WinogradPlan {
     Index input = 0, filters = 0; ///< elements of a transformed band, of a block of filters
     Index sums = 0;               ///< elements of the products of two such
     Index filter_blocks = 0;      ///< blocks of filters
-    Index group = 1; ///< blocks of filters that tiles are multiplied by at a time; 1 unless tiles are first
+    Index group = 1;   ///< blocks of filters that tiles are multiplied by at a time; 1 unless tiles are first
+    bool adds = false; ///< whether the result is added to y instead of replacing it
 
     /// Elements from point to point of a transformed band.
     Index tile_point() const { return tiles.most() * pitch + detail::skew; }
@@ -270,10 +271,10 @@ template <class Transform, class T> void winograd_filters(View<const T, 4> w, In
             });
 }
 
-/// Transforms sums[point][tile][column] of a band and of block b of the filters to y, plus bias.
+/// Transforms sums[point][tile][column] of a band and of block b of the filters to y, plus bias, or adds all that to y.
 template <class Transform, class T>
 void winograd_output(const WinogradTiles& tiles, const WinogradTiles::Band& band, const T* sums, Index point, Index b,
-                     View<const T, 1> bias, View<T, 4> y) {
+                     View<const T, 1> bias, bool adds, View<T, 4> y) {
     constexpr int outputs = Transform::outputs, points = Transform::points;
     const Index width = panel_width<T>(y.size(3), b), k = b * block_width<T>, filters = std::min(width, y.size(3) - k);
     const Index down = y.stride(1), across = y.stride(2);
@@ -291,17 +292,19 @@ void winograd_output(const WinogradTiles& tiles, const WinogradTiles::Band& band
             const auto load = [from = sums + v, point](int i, int j) {
                 return Simd<T>::load(from + (i * Transform::points + j) * point);
             };
-            if (rows >= outputs && columns >= outputs)
-                transform_tile<T, points, outputs>(Transform::output, load,
-                                                   [=, to = corner + v](int i, int j, auto sum) {
-                                                       lanes.store(to + i * down + j * across, sum + start);
-                                                   });
+            const auto transform = [&](const auto& store) {
+                transform_tile<T, points, outputs>(
+                    Transform::output, load,
+                    [=, to = corner + v](int i, int j, auto sum) { store(to + i * down + j * across, i, j, sum); });
+            };
+            if (rows < outputs || columns < outputs)
+                transform([=](T* to, int i, int j, auto sum) {
+                    if (i < rows && j < columns) lanes.store(to, adds ? lanes.load(to) + (sum + start) : sum + start);
+                });
+            else if (adds)
+                transform([=](T* to, int, int, auto sum) { lanes.store(to, lanes.load(to) + (sum + start)); });
             else
-                transform_tile<T, points, outputs>(Transform::output, load,
-                                                   [=, to = corner + v](int i, int j, auto sum) {
-                                                       if (i < rows && j < columns)
-                                                           lanes.store(to + i * down + j * across, sum + start);
-                                                   });
+                transform([=](T* to, int, int, auto sum) { lanes.store(to, sum + start); });
         });
     }
 }
@@ -326,7 +329,7 @@ void winograd_products(const WinogradPlan& plan, Index i, Index channels, const 
                           false}(band.count);
     for (Index f = begin; f < end; ++f)
         winograd_output<Transform>(plan.tiles, band, sums + (f - begin) * plan.sums, point(plan.tiles.most(), f), f,
-                                   bias, y);
+                                   bias, plan.adds, y);
 }
 
 /// `conv2d_winograd` by one of the two transforms.
