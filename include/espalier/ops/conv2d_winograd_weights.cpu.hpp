@@ -10,9 +10,10 @@ namespace kernels {
 
 /// What `winograd_weight_plan` keeps to.
 struct WinogradWeightLimits {
-    Index narrow = Index(384) << 10; ///< bytes of the sums of a narrow layer, at most
-    Index band = Index(256) << 10;   ///< bytes of its transformed bands, at most
-    Index wide = Index(8) << 20;     ///< bytes of a transformed chunk of a wide layer, about
+    /// Bytes of a narrow layer's sums, at most. Processors with the widest vectors have larger second-level caches.
+    Index narrow = Index(ESPALIER_VECTOR_BYTES == 64 ? 768 : 384) << 10;
+    Index band = Index(256) << 10; ///< bytes of its transformed bands, at most
+    Index wide = Index(8) << 20;   ///< bytes of a transformed chunk of a wide layer, about
 };
 
 /// How the gradient is cut up, worked out from shapes alone, so the order of addition is the same for any number of
