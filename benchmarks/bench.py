@@ -6,7 +6,7 @@ usage: bench.py [--quick] [--filter REGEX] [--rounds N] ...     all options: --h
 Three programs answer its requests (kernels.cpp, step.cpp, peers/torch_server.py) and take turns, a round of each, with
 the same inputs, weights, threads and processors, warmed up. Medians of all rounds go to benchmarks/results.json and, as a
 table that says what its columns mean, to benchmarks/RESULTS.md. A row whose results are further from a reference in double
-precision than its tolerance does not count, on either side. Nothing is written before the end.
+precision than its tolerance does not count, on either side. Each row is written when it is done.
 
 With --quick or --filter the two files go to build/bench/ instead. All shapes are in this file.
 """
@@ -313,6 +313,9 @@ class Bench:
     def measure(self, row):
         if row["kind"] == "memory":
             return self.measure_memory(row)
+        # What glibc keeps of one row after another would add up to more memory than there is.
+        for kind in [kind for kind, server in self.servers.items() if server.resident("VmRSS") > 4096]:
+            self.stop(kind)
         program = "step" if "task" in row["request"] else "kernels"
         request = dict(row["request"])
         if program == "kernels":
