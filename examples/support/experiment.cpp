@@ -1,9 +1,11 @@
 #include "experiment.hpp"
 
 #include "exporting.hpp"
+#include "images.hpp"
 #include "network.hpp"
 #include "planning.hpp"
 #include "record.hpp"
+#include "run_folder.hpp"
 #include "saved_network.hpp"
 #include "scanning.hpp"
 #include "training.hpp"
@@ -11,10 +13,7 @@
 
 #include <espalier/core/parallel.hpp>
 #include <espalier/core/steady_clock.hpp>
-#include <espalier/data/loader.hpp>
-#include <espalier/data/normalize.hpp>
 #include <espalier/io/example.hpp>
-#include <espalier/io/folder_lock.hpp>
 #include <espalier/io/latency_file.hpp>
 #include <espalier/io/lineage_file.hpp>
 #include <espalier/io/plan_file.hpp>
@@ -50,44 +49,36 @@ void say(const std::string& text) { std::cout << text << std::endl; }
 class Session {
 public:
     Session(const Experiment& experiment, const Settings& settings)
-        : experiment_(experiment), s_(settings), record_{s_, experiment.name, {}, {}, 0, {}}, start_(steady_seconds()) {
+        : s_(settings), folder_(s_), images_(experiment, s_), record_{s_, experiment.name, {}, {}, 0, {}},
+          start_(steady_seconds()) {
         set_threads(s_.threads);
-        data_.downscale = s_.downscale;
-        const bool writes_elsewhere = s_.verb == "plan" && !s_.plan_file.empty();
-        if (s_.verb != "eval" && s_.verb != "bench" && !writes_elsewhere) {
-            std::error_code error;
-            std::filesystem::create_directories(s_.out, error);
-            expect<IoError>(!error, s_.verb, ": expected to write to the folder ", s_.out, ", got ", error.message());
-            lock_ = std::make_unique<FolderLock>(s_.out);
-        }
         std::signal(SIGINT, interrupt);
         std::signal(SIGTERM, interrupt);
     }
 
     void train() {
-        load_data();
+        images_.load();
         Network net = fresh_network();
-        say(s_.model + ": " + to_text(cost(*net, data_.image)));
-        fit(net,
-            {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularizer = regularizer_of(s_, *net, data_.image)});
-        measured("dense", *net);
+        say(s_.model + ": " + to_text(cost(*net, images_.shape())));
+        fit_dense(net);
         finish();
     }
     void plan() {
-        const Network net = open(from_or(path("dense.safetensors")));
+        const Network net = open(folder_.from_or("dense.safetensors"));
         const pruning::Plan plan = plan_of(*net);
         std::cout << to_text(plan);
-        const std::string file = s_.plan_file.empty() ? path("plan.json") : s_.plan_file;
+        const std::string file = s_.plan_file.empty() ? folder_.path("plan.json") : s_.plan_file;
         save_plan(plan, file);
         say("plan in " + file + ": edit the channels that are `kept`, then prune");
     }
     void sensitivity() {
-        const std::string file = from_or(path("dense.safetensors"));
+        const std::string file = folder_.from_or("dense.safetensors");
         std::vector<Network> replicas{open(file)}; // one a thread
         while (static_cast<int>(replicas.size()) < threads()) replicas.push_back(read_network(file, taps()).net);
-        load_data();
-        const Index count = std::min(s_.scan_images, train_.size());
-        const Loader<T> images = loader_of(subset(train_, {.count = count, .pick = Pick::stratified, .seed = s_.seed}));
+        images_.load();
+        const Index count = std::min(s_.scan_images, images_.train().size());
+        const Loader<T> images =
+            images_.batches_of(subset(images_.train(), {.count = count, .pick = Pick::stratified, .seed = s_.seed}));
         std::vector<models::Model<T>*> models;
         for (const Network& net : replicas) models.push_back(net.get());
         const auto accuracy = [&](models::Model<T>& net) {
@@ -95,14 +86,14 @@ public:
             return evaluate(net, images).accuracy;
         };
         const Scan scan{.criterion = options_of_plan(*replicas.front()).criterion,
-                        .title = join_text(s_.model, " on ", train_.name, ", cut by ", s_.criterion),
+                        .title = join_text(s_.model, " on ", images_.train().name, ", cut by ", s_.criterion),
                         .score = join_text("accuracy on ", count, " training images")};
-        scan_to_folder(models, data_.image, s_, scan, accuracy);
+        scan_to_folder(models, images_.shape(), s_, scan, accuracy);
     }
     void prune() {
-        Network net = open(from_or(path("dense.safetensors")));
-        load_data();
-        const std::string file = s_.plan_file.empty() ? path("plan.json") : s_.plan_file;
+        Network net = open(folder_.from_or("dense.safetensors"));
+        images_.load();
+        const std::string file = s_.plan_file.empty() ? folder_.path("plan.json") : s_.plan_file;
         const bool target = s_.keep_macs || s_.keep_parameters || s_.keep_channels || s_.keep_latency || s_.threshold;
         expect(!target || s_.plan_file.empty(), "prune: expected a plan or a target, got both --plan ", s_.plan_file,
                " and a target");
@@ -110,7 +101,7 @@ public:
                "prune: expected --growing-epochs without --steps, got ", s_.growing_epochs, " and ", s_.gradual.steps);
         expect(s_.gradual.steps == 1 || target, "prune: expected a target with --steps ", s_.gradual.steps,
                ", got none");
-        if (s_.from.empty()) record_.continue_from(path("record.json"), "pruned");
+        if (s_.from.empty()) record_.continue_from(folder_.path("record.json"), "pruned");
         if (s_.gradual.steps > 1) {
             cut_gradually(net);
             measured("pruned", *net);
@@ -125,39 +116,39 @@ public:
         finish();
     }
     void finetune() {
-        Network net = open(from_or(path("pruned.safetensors")));
-        load_data();
-        if (s_.from.empty()) record_.continue_from(path("record.json"), "finetuned");
+        Network net = open(folder_.from_or("pruned.safetensors"));
+        images_.load();
+        if (s_.from.empty()) record_.continue_from(folder_.path("record.json"), "finetuned");
         fit(net, {.name = "finetuned", .epochs = s_.finetune_epochs, .lr = s_.finetune_lr});
         measured("finetuned", *net);
         finish();
     }
     void eval() {
-        const Network net = open(from_or(latest()));
-        load_data();
+        const Network net = open(folder_.from_or_latest());
+        images_.load();
         measured("network", *net);
         std::cout << record_.table();
     }
     void bench() {
-        const Network before = open(path("dense.safetensors")), after = open(from_or(latest()));
+        const Network before = open(folder_.path("dense.safetensors")), after = open(folder_.from_or_latest());
         for (const Index batch : {1, 128}) {
-            const auto [a, b] = compare_latency(*before, *after, data_.image, {.batch = batch});
-            say(join_text("batch ", batch, ": ", verdict(cost(*before, data_.image), cost(*after, data_.image), a, b)));
+            const auto [a, b] = compare_latency(*before, *after, images_.shape(), {.batch = batch});
+            say(join_text("batch ", batch, ": ",
+                          verdict(cost(*before, images_.shape()), cost(*after, images_.shape()), a, b)));
         }
     }
     void deploy() {
-        const Network net = open(from_or(latest()));
-        say(export_network(*net, data_, s_));
+        const Network net = open(folder_.from_or_latest());
+        say(export_network(*net, images_.description(), s_));
     }
     void demo() {
-        load_data();
+        images_.load();
         Network net = fresh_network();
-        say("training " + s_.model + " (" + to_text(cost(*net, data_.image)) + ") with feature flow regularization");
-        fit(net,
-            {.name = "dense", .epochs = s_.epochs, .lr = s_.lr, .regularizer = regularizer_of(s_, *net, data_.image)});
-        measured("dense", *net);
+        say("training " + s_.model + " (" + to_text(cost(*net, images_.shape())) +
+            ") with feature flow regularization");
+        fit_dense(net);
         const pruning::Plan plan = plan_of(*net);
-        save_plan(plan, path("plan.json"));
+        save_plan(plan, folder_.path("plan.json"));
         std::cout << to_text(plan);
         cut(*net, plan);
         measured("pruned", *net);
@@ -181,99 +172,55 @@ private:
         bool resumes = true;
     };
 
-    std::string path(const std::string& file) const { return s_.out + "/" + file; }
-    /// The checkpoint to work on: that of --from, or else of this stage.
-    std::string from_or(const std::string& stage) const { return s_.from.empty() ? stage : s_.from; }
-    /// The furthest stage that the folder holds.
-    std::string latest() const {
-        for (const char* file : {"finetuned.safetensors", "pruned.safetensors"})
-            if (std::filesystem::exists(path(file))) return path(file);
-        return path("dense.safetensors");
-    }
-
     models::Taps taps() const {
         return s_.ffr.difference == FlowDifference::branches ? models::Taps::branches : models::Taps::features;
     }
     Network fresh_network() const {
         models::Options options = s_.network;
         options.taps = taps();
-        options.classes = train_.classes;
-        options.channels = train_.images.size(3);
+        options.classes = images_.train().classes;
+        options.channels = images_.train().images.size(3);
         options.seed = s_.seed;
-        options.size = data_.image[0];
+        options.size = images_.shape()[0];
         return make_network(s_.model, options);
-    }
-
-    void load_data() {
-        train_ = experiment_.load(s_, Split::train);
-        test_ = experiment_.load(s_, Split::test);
-        expect<StateError>(classes_ == 0 || classes_ == train_.classes, s_.verb, ": expected data of ", classes_,
-                           " classes, as the network was trained on, got ", train_.name, " with ", train_.classes);
-        const Index block = data_.downscale;
-        const Shape image{train_.images.size(1) / block, train_.images.size(2) / block, train_.images.size(3)};
-        expect<StateError>(classes_ == 0 || data_.image == image, s_.verb, ": expected images ", data_.image,
-                           ", as the network was trained on, got ", image, " from ", train_.name);
-        if (s_.subset > 0) train_ = subset(train_, {.count = s_.subset, .pick = Pick::stratified, .seed = s_.seed});
-        data_.image = image;
-        data_.class_names = train_.class_names;
-        if (data_.normalize.empty()) data_.normalize = measure(train_);
-        say(join_text(train_.name, ": ", train_.size(), " training and ", test_.size(), " test images ", image));
-    }
-    Loader<T> train_loader(bool augmented) const {
-        const Augment augment{s_.crop, s_.flip ? Flip::horizontal : Flip::none, s_.cutout};
-        return Loader<T>(train_, {.size = s_.batch,
-                                  .last = LastBatch::drop,
-                                  .augment = augmented ? augment : Augment(),
-                                  .normalize = data_.normalize,
-                                  .downscale = data_.downscale,
-                                  .seed = s_.seed});
-    }
-    /// Batches in the order of the set, as networks are tested on them.
-    Loader<T> loader_of(const ImageSet& set) const {
-        return Loader<T>(
-            set, {.size = 500, .shuffle = Shuffle::none, .normalize = data_.normalize, .downscale = data_.downscale});
     }
 
     /// The network of a checkpoint, whose images are prepared as in training, whatever the command line says.
     Network open(const std::string& file) {
-        expect_checkpoint(file);
+        folder_.expect_checkpoint(file);
         const SavedNetwork saved = read_network(file, taps());
         if (!saved.example.empty()) say(saved.example);
         s_.model = saved.net->name();
-        classes_ = saved.net->options().classes;
-        data_ = saved.data;
+        images_.prepare_as(saved.data, saved.net->options().classes);
         lineage_ = saved.lineage;
         return saved.net;
-    }
-    /// What a user reads who has not run the verb before this one.
-    void expect_checkpoint(const std::string& file) const {
-        expect<IoError>(std::filesystem::exists(file), s_.verb, ": expected the checkpoint ", file,
-                        ", got no such file; --out or --from names where it is");
     }
     void save(const std::string& name, models::Model<T>& net, const Optimizer<T>& optimizer, const Position& position,
               const Ema<T>* averages = nullptr) const {
         TensorFile extra;
-        auto examples = loader_of(subset(test_, {.count = std::min<Index>(2, test_.size())})).epoch(0);
+        auto examples =
+            images_.batches_of(subset(images_.test(), {.count = std::min<Index>(2, images_.test().size())})).epoch(0);
         save_example(extra, net, examples.begin()->images);
-        save_description(extra, data_);
+        save_description(extra, images_.description());
         save_lineage(extra, lineage_);
         if (averages) averages->save(extra, "ema.");
-        save_checkpoint(path(name + ".safetensors"), net, optimizer, position, s_.seed, extra);
+        save_checkpoint(folder_.path(name + ".safetensors"), net, optimizer, position, s_.seed, extra);
     }
 
     void fit(Network& net, const Phase& phase) {
-        const Loader<T> loader = train_loader(true);
-        expect<StateError>(loader.batches() > 0, phase.name, ": expected a --batch of at most the ", train_.size(),
-                           " training images, got ", s_.batch);
+        const Loader<T> loader = images_.training_batches(true);
+        expect<StateError>(loader.batches() > 0, phase.name, ": expected a --batch of at most the ",
+                           images_.train().size(), " training images, got ", s_.batch);
         const Index steps = phase.epochs * loader.batches();
         const auto optimizer = optimizer_of(s_, *net, phase.lr);
         std::unique_ptr<Ema<T>> ema; // if it is wanted
         if (s_.ema > 0) ema = std::make_unique<Ema<T>>(*net, EmaOptions{.decay = s_.ema, .start = EmaStart::ramped});
         const std::vector<NamedVar<T>> parameters = net->parameters();
         const bool resumed = phase.resumes && !s_.resume.empty();
-        const Position start = resumed ? resume(*net, *optimizer, ema.get(), phase.name) : Position();
+        if (resumed) folder_.expect_checkpoint(s_.resume);
+        const Position start = resumed ? resume(s_.resume, phase.name, *net, *optimizer, ema.get()) : Position();
         if (start.step > 0) say(join_text("resumed at step ", start.step, " of ", steps));
-        TrainingLog log(path(phase.name + ".csv"), s_, start.step, steps);
+        TrainingLog log(folder_.path(phase.name + ".csv"), s_, start.step, steps);
         double gradient_norm = 0; // of the last step, before clipping
         report::ProgressBar bar(stdout);
         Trainer<T> trainer(
@@ -301,27 +248,24 @@ private:
         save(phase.name, *net, *optimizer, trainer.position(), ema.get());
         if (end == RunEnd::stopped)
             throw StateError(join_text(phase.name, ": stopped at step ", trainer.position().step, " of ", steps,
-                                       phase.resumes ? "; continue with --resume " + path(phase.name + ".safetensors")
-                                                     : "; prune again"));
+                                       phase.resumes
+                                           ? "; continue with --resume " + folder_.path(phase.name + ".safetensors")
+                                           : "; prune again"));
         if (ema) ema->swap(); // from here on the network is the averaged one
         for (std::string& plot : log.plots(phase.name)) plots_.push_back(std::move(plot));
     }
-    /// Gives a phase the state of the checkpoint --resume. @return where it goes on
-    Position resume(models::Model<T>& net, Optimizer<T>& optimizer, Ema<T>* ema, const std::string& phase) const {
-        expect_checkpoint(s_.resume);
-        const Checkpoint checkpoint = read_checkpoint(s_.resume);
-        restore(checkpoint, net, optimizer);
-        if (const std::string example = check_saved_example(checkpoint, net); !example.empty()) say(example);
-        expect<StateError>(ema || !has_averages(checkpoint), phase, ": expected the --ema that ", s_.resume,
-                           " was trained with, got none");
-        if (ema) ema->load(checkpoint.extra, "ema.");
-        return checkpoint.position;
+    void fit_dense(Network& net) {
+        fit(net, {.name = "dense",
+                  .epochs = s_.epochs,
+                  .lr = s_.lr,
+                  .regularizer = regularizer_of(s_, *net, images_.shape())});
+        measured("dense", *net);
     }
 
     pruning::PlanOptions<T> options_of_plan(models::Model<T>& net) {
         return plan_options(net, s_, [&] {
-            if (train_.size() == 0) load_data();
-            auto epoch = train_loader(false).epoch(0);
+            if (images_.train().size() == 0) images_.load();
+            auto epoch = images_.training_batches(false).epoch(0);
             return std::move(*epoch.begin());
         });
     }
@@ -329,12 +273,13 @@ private:
     pruning::PlanOptions<T> options_of_target(models::Model<T>& net) {
         pruning::PlanOptions<T> options = options_of_plan(net);
         if (s_.keep_latency) {
-            table_ = pruning::latency_table(net, data_.image, {.batch = s_.latency_batch}, path("latencies.csv"));
+            table_ = pruning::latency_table(net, images_.shape(), {.batch = s_.latency_batch},
+                                            folder_.path("latencies.csv"));
             options.latencies = &table_;
         }
         return options;
     }
-    pruning::Plan plan_of(models::Model<T>& net) { return pruning::plan(net, data_.image, options_of_target(net)); }
+    pruning::Plan plan_of(models::Model<T>& net) { return pruning::plan(net, images_.shape(), options_of_target(net)); }
     /// Trains under a penalty that grows on the channels that a plan will cut, so that the others take over.
     void shrink(Network& net, const pruning::Plan& plan) {
         const GrowingL2<T> grow(pruning::coupled_channels(plan, *net), s_.growing);
@@ -347,12 +292,12 @@ private:
     }
     void cut(models::Model<T>& net, const pruning::Plan& plan) {
         std::map<Index, Latency> before{{1, {}}, {128, {}}, {s_.latency_batch, {}}};
-        const Cost whole = cost(net, data_.image);
-        for (auto& [batch, time] : before) time = measure_latency(net, data_.image, {.batch = batch});
+        const Cost whole = cost(net, images_.shape());
+        for (auto& [batch, time] : before) time = measure_latency(net, images_.shape(), {.batch = batch});
         const Certificate certificate = pruning::apply(plan, net, &lineage_).certificate;
         for (const auto& [batch, time] : before) {
-            const Latency after = measure_latency(net, data_.image, {.batch = batch});
-            say(join_text("batch ", batch, ": ", verdict(whole, cost(net, data_.image), time, after)));
+            const Latency after = measure_latency(net, images_.shape(), {.batch = batch});
+            say(join_text("batch ", batch, ": ", verdict(whole, cost(net, images_.shape()), time, after)));
             if (plan.milliseconds_before > 0 && batch == s_.latency_batch)
                 say(join_text("predicted at batch ", batch, ": ", plan.milliseconds_after / plan.milliseconds_before,
                               " of the time (", plan.milliseconds_before, " ms to ", plan.milliseconds_after, " ms)"));
@@ -370,7 +315,7 @@ private:
             fit(net,
                 {.name = join_text("step", at.step), .epochs = s_.step_epochs, .lr = s_.finetune_lr, .resumes = false});
         };
-        pruning::prune_gradually(*net, data_.image, options_of_target(*net), s_.gradual, after, &lineage_);
+        pruning::prune_gradually(*net, images_.shape(), options_of_target(*net), s_.gradual, after, &lineage_);
         save_pruned(*net);
     }
     void certified(const Certificate& certificate) {
@@ -385,13 +330,14 @@ private:
     }
     void measured(const std::string& name, models::Model<T>& net) {
         Stage stage;
-        stage.accuracy = evaluate(net, loader_of(test_)).accuracy;
-        stage.cost = cost(net, data_.image);
+        stage.accuracy = evaluate(net, images_.batches_of(images_.test())).accuracy;
+        stage.cost = cost(net, images_.shape());
         TensorFile weights;
         save_state(weights, net);
-        if (lock_) write_safetensors(weights, path(name + ".weights.safetensors"));
+        if (folder_.is_written()) write_safetensors(weights, folder_.path(name + ".weights.safetensors"));
         stage.bytes = safetensors_bytes(weights);
-        for (const Index batch : {1, 128}) stage.latencies[batch] = measure_latency(net, data_.image, {.batch = batch});
+        for (const Index batch : {1, 128})
+            stage.latencies[batch] = measure_latency(net, images_.shape(), {.batch = batch});
         say(join_text(name, ": test accuracy ", 100 * stage.accuracy, " %, ", to_text(stage.cost)));
         record_.stages.emplace_back(name, stage);
     }
@@ -399,20 +345,17 @@ private:
         record_.seconds = steady_seconds() - start_;
         std::cout << "\n" << record_.table();
         for (const std::string& warning : record_.warnings) say(warning);
-        record_.save(path("record.json"));
-        record_.save_page(path("report.html"), plan, plots_);
-        say(join_text("record in ", path("record.json"), ", report in ", path("report.html")));
+        record_.save(folder_.path("record.json"));
+        record_.save_page(folder_.path("report.html"), plan, plots_);
+        say(join_text("record in ", folder_.path("record.json"), ", report in ", folder_.path("report.html")));
     }
 
-    const Experiment& experiment_;
     Settings s_;
+    RunFolder folder_;
+    Images images_;
     Record record_;
-    std::unique_ptr<FolderLock> lock_; // of a verb that writes to the folder
-    double start_;                     ///< of this process, in seconds
-    ImageSet train_, test_;
-    DataDescription data_;     ///< of the data that was loaded, or of the network that was opened
+    double start_;             ///< of this process, in seconds
     pruning::Lineage lineage_; ///< of the network's cuts, those before this process included
-    Index classes_ = 0;        ///< of the network that was opened
     std::vector<std::string> plots_;
     pruning::LatencyTable table_; ///< what a target of latency is predicted by
 };

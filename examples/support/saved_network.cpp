@@ -4,7 +4,8 @@
 
 #include <espalier/io/example.hpp>
 #include <espalier/io/lineage_file.hpp>
-#include <espalier/train/ema.hpp>
+
+#include <iostream>
 
 namespace espalier::programs {
 namespace {
@@ -34,6 +35,18 @@ DataDescription description_of(const TensorFile& extra) {
     }
     return data;
 }
+
+// Compares what a network that was restored says of the images in its checkpoint with what it said when it was saved:
+// the outcome in words, nothing for a checkpoint without images, StateError if it says something else.
+std::string check_saved_example(const Checkpoint& checkpoint, models::Model<float>& net) {
+    if (!checkpoint.extra.contains("example.images")) return ""; // saved by another program
+    const ExampleCheck example = check_example(checkpoint.extra, net);
+    return join_text(checkpoint.tensors.source(), ": logits of its example ",
+                     example.bit_equal ? "bit for bit" : join_text("within ", example.difference));
+}
+
+// Whether a checkpoint has averages of the weights, under `ema.` of `extra`.
+bool has_averages(const Checkpoint& checkpoint) { return checkpoint.extra.contains("ema.updates"); }
 
 } // namespace
 
@@ -65,13 +78,16 @@ SavedNetwork read_network(const std::string& path, models::Taps taps) {
     return saved;
 }
 
-std::string check_saved_example(const Checkpoint& checkpoint, models::Model<float>& net) {
-    if (!checkpoint.extra.contains("example.images")) return ""; // saved by another program
-    const ExampleCheck example = check_example(checkpoint.extra, net);
-    return join_text(checkpoint.tensors.source(), ": logits of its example ",
-                     example.bit_equal ? "bit for bit" : join_text("within ", example.difference));
+Position resume(const std::string& path, const std::string& phase, models::Model<float>& net,
+                Optimizer<float>& optimizer, Ema<float>* averages) {
+    const Checkpoint checkpoint = read_checkpoint(path);
+    restore(checkpoint, net, optimizer);
+    if (const std::string example = check_saved_example(checkpoint, net); !example.empty())
+        std::cout << example << std::endl;
+    expect<StateError>(averages || !has_averages(checkpoint), phase, ": expected the --ema that ", path,
+                       " was trained with, got none");
+    if (averages) averages->load(checkpoint.extra, "ema.");
+    return checkpoint.position;
 }
-
-bool has_averages(const Checkpoint& checkpoint) { return checkpoint.extra.contains("ema.updates"); }
 
 } // namespace espalier::programs

@@ -5,6 +5,7 @@
 #include <espalier/models/model.hpp>
 #include <espalier/pruning/lineage.hpp>
 #include <espalier/train/checkpoint.hpp>
+#include <espalier/train/ema.hpp>
 
 #include <memory>
 #include <string>
@@ -28,18 +29,18 @@ struct SavedNetwork {
     std::shared_ptr<models::Model<float>> net;
     DataDescription data;
     pruning::Lineage lineage; ///< what its cuts left of the first network
-    std::string example;      ///< what `check_saved_example` says
+    std::string example;      ///< how its answers compare with those that were saved, in words; empty for none
 };
 
 /// Reads a network and its description; its flow will have these maps, whatever it had when it was saved.
-/// @throws what `read_checkpoint` throws, StateError without a description
+/// @throws what `read_checkpoint` throws, StateError without a description or if its answers are not those saved
 SavedNetwork read_network(const std::string& path, models::Taps taps);
 
-/// Compares what a network that was restored says of the images in its checkpoint with what it said when it was saved.
-/// @return the outcome in words; nothing for a checkpoint without images. @throws StateError if it says something else
-std::string check_saved_example(const Checkpoint& checkpoint, models::Model<float>& net);
-
-/// Whether a checkpoint has averages of the weights, under `ema.` of `extra`.
-bool has_averages(const Checkpoint& checkpoint);
+/// Gives a phase of training the state of a checkpoint, its averages included, and says what the network says of the
+/// images there. @return where it goes on
+/// @throws what `read_checkpoint` and `restore` throw; StateError if the network says something else than when it was
+/// saved, or there are averages and nobody takes them
+Position resume(const std::string& path, const std::string& phase, models::Model<float>& net,
+                Optimizer<float>& optimizer, Ema<float>* averages);
 
 } // namespace espalier::programs
