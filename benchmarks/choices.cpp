@@ -68,7 +68,6 @@ void measure(const Layer& l, Index batch, std::vector<Regret>& regrets, double& 
     const auto rows = kernels::map_rows(view<4>(x)), gradients = kernels::map_rows(view<4>(dy));
     const Index c = l.channels;
     const View<const float, 4> taps(w.data(), {3, 3, c, l.filters}, {3 * c, c, 1, 9 * c});
-    const View<const float, 4> turned(w.data() + 8 * c, {3, 3, l.filters, c}, {-3 * c, -c, 9 * c, 1});
     const auto convolve = [&](const auto& from, const View<const float, 4>& filters, Tensor<float>& to) {
         const auto plan = kernels::winograd_plan(on, from, Index(1), mutable_view<4>(to));
         Tensor<float> scratch({plan.scratch()});
@@ -89,7 +88,7 @@ void measure(const Layer& l, Index batch, std::vector<Regret>& regrets, double& 
             const PathScope path(Path::precise);
             detail::conv2d_data_gradient<float>(dy, w, o, dx, false);
         },
-        [&] { convolve(gradients, turned, dx); });
+        [&] { convolve(gradients, detail::turned_filters(w), dx); });
     measure(
         times[2],
         [&] {

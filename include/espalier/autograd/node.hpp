@@ -66,8 +66,9 @@ public:
     /// are added to it in place unless another tensor shares its memory. Only a leaf, whose gradient users see, does
     /// not take over memory that is shared.
     void add_grad(Deferred<T> g);
-    /// As `add_grad` of what `write(g, false)` puts into a tensor g on that device; where there is a gradient that may
-    /// be added to in place, `write(gradient, true)` does that instead, without a g.
+    /// As `add_grad` of what `write(g, false)` puts into a tensor g, shaped as the value and on that device; where
+    /// there is a gradient that may be added to in place, `write(gradient, true)` does that instead, without a g. Does
+    /// not call `write` where no gradient is needed.
     template <class Write> void write_grad(Device device, const Write& write);
 
     const char* op = "leaf";                   ///< name of the op that made it

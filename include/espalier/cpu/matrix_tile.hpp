@@ -5,18 +5,18 @@
 namespace espalier::inline ESPALIER_BACKEND {
 namespace kernels {
 
-/// y[i][k] = start + sum over j < terms of x[i * pitch + j * step] * panel[j][k]: a product of matrices whose rows lie
-/// evenly, with sums in registers.
+/// y[i][k] = sum over j < terms of x[i * pitch + j * step] * panel[j][k], or that added to y[i][k]: a product of
+/// matrices whose rows lie evenly, with sums in registers.
 ///
 /// Each sum adds its terms one by one. `ProductTile` does the same for pixels anywhere; here a few addresses serve all
 /// rows of a tile, which leaves the load ports to what is multiplied.
 template <class T> struct MatrixTile {
-    const T* x;     ///< the left matrix
+    const T* x;     ///< the left matrix [rows, terms]
     Index pitch;    ///< elements from one of its rows to the next
     Index step;     ///< elements from one of its columns to the next
     const T* panel; ///< the right matrix [terms, width]
     Index terms;    ///< of each sum
-    T* y;           ///< the product [rows, width]
+    T* y;           ///< the product [rows, width], dense
     Index width;    ///< one vector or two (`block_width`)
     bool adds;      ///< whether sums start with y instead of zero
 

@@ -144,7 +144,7 @@ struct WinogradPlan {
 
 /// Plan of `conv2d_winograd` for x [N,H,W,C], `padding` zeros around it, and y [N,P,Q,K], in such bands.
 template <class T>
-WinogradPlan winograd_plan(const MapRows<T>& x, Index padding, View<T, 4> y, const WinogradTiles& tiles) {
+WinogradPlan winograd_plan(Cpu, const MapRows<T>& x, Index padding, View<T, 4> y, const WinogradTiles& tiles) {
     WinogradPlan plan{.tiles = tiles};
     const bool pair = tiles.outputs == PaddedPair<T>::outputs;
     const Index products = pair ? PaddedPair<T>::products : Winograd<T>::products, beyond = pair ? 0 : 2;
@@ -160,11 +160,12 @@ WinogradPlan winograd_plan(const MapRows<T>& x, Index padding, View<T, 4> y, con
 }
 
 /// Plan of `conv2d_winograd` for x [N,H,W,C], `padding` zeros around it, and y [N,P,Q,K].
-template <class T> WinogradPlan winograd_plan(Cpu, const MapRows<T>& x, Index padding, View<T, 4> y) {
+template <class T> WinogradPlan winograd_plan(Cpu on, const MapRows<T>& x, Index padding, View<T, 4> y) {
     const Index all = x.batch * ((y.size(1) + 3) / 4) * ((y.size(2) + 3) / 4);
     // A multiple of the tiles that fill registers; bands of 64 channels stay in a second-level cache.
     const Index wanted = std::clamp<Index>(all / detail::wanted_items() / 6 * 6, 6, 24);
-    WinogradPlan plan = winograd_plan(x, padding, y, winograd_tiles(x.batch, y.size(1), y.size(2), padding, wanted));
+    WinogradPlan plan =
+        winograd_plan(on, x, padding, y, winograd_tiles(x.batch, y.size(1), y.size(2), padding, wanted));
     // What is transformed first is read again and again from memory that all threads share: the smaller of the two.
     plan.tiles_first = plan.tiles.bands() * plan.input < plan.filter_blocks * plan.filters;
     // All tiles pass by each group of filters, so they are read less often if that is a large one.

@@ -25,20 +25,21 @@ struct WinogradGradientsPlan {
 /// Whether there is a plan of `conv2d_winograd_gradients` for filters w [K,3,3,C], `padding` zeros around x [N,H,W,C]
 /// and as large a dy.
 template <class T> bool winograd_gradients_together(const Shape& x, const Shape& w, Index padding) {
-    const Index size = Winograd<T>::products * static_cast<Index>(sizeof(T));
-    return padding == 1 && !is_padded_pair(x[1], x[2], padding) && size * w[0] * w[3] <= WinogradWeightLimits{}.narrow;
+    return padding == 1 && !is_padded_pair(x[1], x[2], padding) &&
+           WinogradWeightLimits{}.is_narrow<T>(Winograd<T>::products, w[3], w[0]);
 }
 
-/// Plan of `conv2d_winograd_gradients`.
+/// Plan of `conv2d_winograd_gradients` for x [N,H,W,C], dy [N,H,W,K] and dx [N,H,W,C], where there is one.
 template <class T>
 WinogradGradientsPlan winograd_gradients_plan(Cpu on, const MapRows<T>& x, const MapRows<T>& dy, View<T, 4> dx) {
     WinogradGradientsPlan plan{winograd_weight_plan(on, x, dy, Index(1), WinogradWeightLimits{}, Index(1)), {}};
-    plan.data = winograd_plan(dy, Index(1), dx, plan.weights.tiles);
+    plan.data = winograd_plan(on, dy, Index(1), dx, plan.weights.tiles);
     return plan;
 }
 
 /// `conv2d_winograd_weight_gradient` and, where dy's pixels are at hand, dx by `conv2d_winograd` of dy and the turned
-/// filters w [3,3,K,C]: the same bits as one after the other.
+/// filters w [3,3,K,C]: the same bits as one after the other. x [N,H,W,C], dy [N,H,W,K], dw [K,3,3,C], dx [N,H,W,C].
+/// @param scratch  plan.scratch() elements
 template <class T>
 void conv2d_winograd_gradients(Cpu, const WinogradGradientsPlan& plan, const MapRows<T>& x, const MapRows<T>& dy,
                                View<const T, 4> w, View<T, 1> scratch, View<T, 4> dw, View<T, 4> dx) {

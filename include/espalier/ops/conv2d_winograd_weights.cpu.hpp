@@ -14,6 +14,11 @@ struct WinogradWeightLimits {
     Index narrow = Index(ESPALIER_VECTOR_BYTES == 64 ? 768 : 384) << 10;
     Index band = Index(256) << 10; ///< bytes of its transformed bands, at most
     Index wide = Index(8) << 20;   ///< bytes of a transformed chunk of a wide layer, about
+
+    /// Whether a layer of C = `channels` and K = `filters` is narrow, whose tiles take so many `products`.
+    template <class T> bool is_narrow(Index products, Index channels, Index filters) const {
+        return products * channels * filters * static_cast<Index>(sizeof(T)) <= narrow;
+    }
 };
 
 /// How the gradient is cut up, worked out from shapes alone, so the order of addition is the same for any number of
@@ -61,7 +66,7 @@ WinogradWeightPlan winograd_weight_plan(Cpu, const MapRows<T>& x, const MapRows<
     plan.padding = pair ? 0 : padding;
     plan.frame = frame;
     plan.filter_blocks = panel_blocks<T>(dy.channels);
-    const bool is_narrow = size * channels * filters <= limits.narrow;
+    const bool is_narrow = limits.is_narrow<T>(products, channels, filters);
     // Short bands of wide layers spread evenly over threads.
     plan.tiles = winograd_tiles(dy.batch, dy.height, dy.width, padding,
                                 is_narrow ? std::clamp<Index>(limits.band / tile, 6, 48) : 8);
