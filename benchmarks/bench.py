@@ -34,6 +34,7 @@ WORK = ROOT / "build/bench"
 # other in float, which costs 1e-5. In a network, a rectifier at a value that rounding takes across zero switches a whole
 # gradient.
 TOLERANCE = {"conv": 2e-5, "op": 2e-5, "step": 2e-2, "inference": 1e-4}
+LARGE_MB = 4096  # of a side between two rows: it starts anew
 QUICK = r"conv/(3x64x32|64x64x32|256x256x8|16x16x32)/|batch_norm_relu/64x32|flow/resnet56|step/resnet20$|inference/resnet56/1$"
 
 
@@ -314,7 +315,7 @@ class Bench:
         if row["kind"] == "memory":
             return self.measure_memory(row)
         # What glibc keeps of one row after another would add up to more memory than there is.
-        for kind in [kind for kind, server in self.servers.items() if server.resident("VmRSS") > 4096]:
+        for kind in [kind for kind, server in self.servers.items() if server.resident("VmRSS") > LARGE_MB]:
             self.stop(kind)
         program = "step" if "task" in row["request"] else "kernels"
         request = dict(row["request"])
@@ -538,7 +539,9 @@ def write(results, machine, folder):
     folder.mkdir(parents=True, exist_ok=True)
     nothing = dict.fromkeys(("ours_ms", "peer", "peer_ms", "ratio", "share_of_floor", "error"))
     rows = ",\n".join(json.dumps(finite(r), allow_nan=False) for r in [*results, {**nothing, **machine}])
-    for name, text in (("results.json", f"[\n{rows}\n]\n"), ("RESULTS.md", page(results, machine, os.path.relpath(ROOT / "docs", folder)))):
+    text_of = {"results.json": f"[\n{rows}\n]\n",
+               "RESULTS.md": page(results, machine, os.path.relpath(ROOT / "docs", folder))}
+    for name, text in text_of.items():
         draft = folder / (name + ".new")
         draft.write_text(text)
         os.replace(draft, folder / name)
