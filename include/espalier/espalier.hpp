@@ -20,6 +20,8 @@
 #include <espalier/tensor/view.hpp>
 
 #include <espalier/cpu/accumulate.hpp>
+#include <espalier/cpu/bf16_pair.hpp>
+#include <espalier/cpu/bf16_tile.hpp>
 #include <espalier/cpu/column_sum.hpp>
 #include <espalier/cpu/elementwise.hpp>
 #include <espalier/cpu/fixed_order.hpp>

@@ -3,6 +3,7 @@
 #include <espalier/autograd/backward.hpp>
 #include <espalier/core/compiled.hpp>
 
+#include <algorithm>
 #include <memory>
 #include <unordered_map>
 #include <utility>
@@ -138,13 +139,17 @@ private:
     std::unordered_map<const Node<T>*, Deferred<T>> values_;
 };
 
+/// Whether an op of these operands is recorded: one of them needs a gradient, and there is no `NoGrad`.
+template <class T> bool is_recorded(const std::vector<Var<T>>& operands) {
+    return detail::grad_enabled() &&
+           std::any_of(operands.begin(), operands.end(), [](const Var<T>& operand) { return operand.needs_grad(); });
+}
+
 /// As `record`, for a map that may be made when it is read.
 template <class T>
 Var<T> record_deferred(const char* op, Deferred<T> y, const std::vector<Var<T>>& operands, ChannelRule rule,
                        typename Node<T>::Backward backward, const Attributes& attributes = {}) {
-    bool wanted = false;
-    for (const Var<T>& operand : operands) wanted = wanted || operand.needs_grad();
-    wanted = wanted && detail::grad_enabled();
+    const bool wanted = is_recorded<T>(operands);
     auto node = std::make_shared<Node<T>>(y.shape(), wanted);
     if (!wanted) return Var<T>(std::move(y), std::move(node));
     node->op = op;

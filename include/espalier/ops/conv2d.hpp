@@ -4,6 +4,8 @@
 #include <espalier/core/compiled.hpp>
 #include <espalier/cpu/column_sum.hpp>
 #include <espalier/ops/conv2d.cpu.hpp>
+#include <espalier/ops/conv2d_bf16x2.cpu.hpp>
+#include <espalier/ops/conv2d_bf16x2_weights.cpu.hpp>
 #include <espalier/ops/conv2d_depthwise.cpu.hpp>
 #include <espalier/ops/conv2d_weights.cpu.hpp>
 #include <espalier/ops/conv2d_winograd.cpu.hpp>
@@ -82,6 +84,12 @@ template <class T> View<T, 4> group(View<T, 4> a, int axis, Index g, Index group
         a.at(first[0], first[1], first[2], first[3]), extents, {a.stride(0), a.stride(1), a.stride(2), a.stride(3)}};
 }
 
+/// Whether a pass of a convolution goes to the matrix unit: in training, where there is one, and where it is faster. A
+/// forward pass without gradients has answers to keep, to which other programs, and cut networks, are compared.
+template <class T> bool takes_bf16(const Shape& x, const Shape& w, const Conv2dOptions& o, kernels::ConvPass pass) {
+    return current_path() == Path::fast && kernels::bf16_pays<T>(x, w, o, pass);
+}
+
 /// Whether a pass of a convolution goes Winograd's way: where it is faster, and sums may be regrouped that far.
 template <class T> bool takes_winograd(const Shape& x, const Shape& w, const Conv2dOptions& o, kernels::ConvPass pass) {
     return current_path() == Path::fast && kernels::winograd_pays<T>(x, w, o, pass);
@@ -93,12 +101,24 @@ template <class T> Tensor<T> depthwise_taps(const Tensor<T>& w) {
     return taps;
 }
 
+/// `trains`: whether a gradient of it is recorded.
 template <class T>
-Tensor<T> conv2d_forward(const Deferred<T>& input, const Tensor<T>& w, const Tensor<T>& b, const Conv2dOptions& o) {
+Tensor<T> conv2d_forward(const Deferred<T>& input, const Tensor<T>& w, const Tensor<T>& b, const Conv2dOptions& o,
+                         bool trains) {
     const Shape shape = input.shape();
     Tensor<T> y({shape[0], o.output(shape[1], w.size(1)), o.output(shape[2], w.size(2)), w.size(0)}, input.device());
     if (y.size() == 0) return y;
     dispatch(y.device(), [&](auto on) {
+        if constexpr (std::is_same_v<T, float>)
+            if (trains && takes_bf16<T>(shape, w.shape(), o, kernels::ConvPass::forward)) {
+                const View<const T, 4> taps(w.data(), {w.size(1), w.size(2), w.size(3), w.size(0)},
+                                            {w.size(2) * w.size(3), w.size(3), 1, w.size(1) * w.size(2) * w.size(3)});
+                const auto rows = input.rows();
+                const auto plan = kernels::bf16_conv_plan(on, rows, o.padding, w.size(1), mutable_view<4>(y));
+                Tensor<T> scratch({plan.scratch()}, y.device());
+                kernels::conv2d_bf16x2(on, plan, rows, taps, view<1>(b), mutable_flat(scratch), mutable_view<4>(y));
+                return;
+            }
         if (takes_winograd<T>(shape, w.shape(), o, kernels::ConvPass::forward)) {
             const View<const T, 4> taps(w.data(), {3, 3, w.size(3), w.size(0)},
                                         {3 * w.size(3), w.size(3), 1, 9 * w.size(3)});
@@ -134,10 +154,10 @@ Tensor<T> conv2d_forward(const Deferred<T>& input, const Tensor<T>& w, const Ten
     return y;
 }
 
-/// The filters of w [K,3,3,C] turned around, as the data's gradient reads them: [3,3,K,C].
+/// The filters of w [K,R,S,C] turned around, as the data's gradient reads them: [R,S,K,C].
 template <class T> View<const T, 4> turned_filters(const Tensor<T>& w) {
-    const Index c = w.size(3);
-    return {w.data() + 8 * c, {3, 3, w.size(0), c}, {-3 * c, -c, 9 * c, 1}};
+    const Index r = w.size(1), s = w.size(2), c = w.size(3);
+    return {w.data() + (r * s - 1) * c, {r, s, w.size(0), c}, {-s * c, -c, r * s * c, 1}};
 }
 
 /// Writes the gradient to dx [N,H,W,C], or adds it.
@@ -146,6 +166,17 @@ void conv2d_data_gradient(const Deferred<T>& gradient, const Tensor<T>& w, const
                           bool adds) {
     if (dx.size() == 0) return;
     dispatch(dx.device(), [&](auto on) {
+        if constexpr (std::is_same_v<T, float>)
+            if (takes_bf16<T>(dx.shape(), w.shape(), o, kernels::ConvPass::data_gradient)) {
+                const auto rows = gradient.rows();
+                auto plan =
+                    kernels::bf16_conv_plan(on, rows, w.size(1) - 1 - o.padding, w.size(1), mutable_view<4>(dx));
+                plan.adds = adds;
+                Tensor<T> scratch({plan.scratch()}, dx.device());
+                kernels::conv2d_bf16x2(on, plan, rows, turned_filters(w), View<const T, 1>(nullptr, {0}),
+                                       mutable_flat(scratch), mutable_view<4>(dx));
+                return;
+            }
         if (takes_winograd<T>(dx.shape(), w.shape(), o, kernels::ConvPass::data_gradient)) {
             const auto rows = gradient.rows();
             auto plan = kernels::winograd_plan(on, rows, 2 - o.padding, mutable_view<4>(dx));
@@ -182,6 +213,14 @@ Tensor<T> conv2d_weight_gradient(const Deferred<T>& input, const Deferred<T>& gr
     Tensor<T> dw(w, gradient.device());
     if (dw.size() == 0) return dw;
     dispatch(dw.device(), [&](auto on) {
+        if constexpr (std::is_same_v<T, float>)
+            if (takes_bf16<T>(input.shape(), w, o, kernels::ConvPass::weight_gradient)) {
+                const auto x = input.rows(), dy = gradient.rows();
+                const auto plan = kernels::bf16_weight_plan(on, x, dy, o.padding, w[1]);
+                Tensor<T> scratch({plan.scratch()}, dw.device());
+                kernels::conv2d_bf16x2_weight_gradient(on, plan, x, dy, mutable_flat(scratch), mutable_view<4>(dw));
+                return;
+            }
         if (takes_winograd<T>(input.shape(), w, o, kernels::ConvPass::weight_gradient)) {
             const auto x = input.rows(), dy = gradient.rows();
             const auto plan = kernels::winograd_weight_plan(on, x, dy, o.padding);
@@ -236,7 +275,9 @@ template <class T>
 void conv2d_backward(const Deferred<T>& x, const Tensor<T>& w, const Deferred<T>& dy, const Conv2dOptions& o,
                      const Inputs<T>& input) {
     const bool both = input[0].needs_grad() && input[1].needs_grad();
-    if (both && takes_winograd_together<T>(input[0].shape, input[1].shape, o)) {
+    const bool alone = takes_bf16<T>(input[0].shape, input[1].shape, o, kernels::ConvPass::data_gradient) ||
+                       takes_bf16<T>(input[0].shape, input[1].shape, o, kernels::ConvPass::weight_gradient);
+    if (both && !alone && takes_winograd_together<T>(input[0].shape, input[1].shape, o)) {
         Tensor<T> dw;
         input[0].write_grad(dy.device(), [&](Tensor<T>& dx, bool adds) { dw = conv2d_gradients(x, dy, w, dx, adds); });
         return input[1].add_grad(std::move(dw));
@@ -255,16 +296,17 @@ void conv2d_backward(const Deferred<T>& x, const Tensor<T>& w, const Deferred<T>
 /// x [N,H,W,C]; w [K,R,S,C/groups]; b [K] or undefined.  Returns y [N,P,Q,K],
 /// P = (H + 2*padding - dilation*(R-1) - 1) / stride + 1, Q likewise. N, C and K may be 0; where C and K both are, so
 /// is the last extent of w, or it is what it was when there were channels. On `Path::fast`, 3x3 filters of stride 1 go
-/// Winograd's way where that is faster, with a relative error in float of up to 4e-6 instead of 1e-6. On
-/// `Path::fixed_order` each output adds its terms one by one in the order r, s, c, and the bias last. Gradients are
-/// computed on the path of the thread that calls `backward`.
+/// Winograd's way where that is faster, or to a matrix unit if a gradient is recorded, with a relative error in float
+/// of up to 4e-6 instead of 1e-6. On `Path::fixed_order` each output adds its terms one by one in the order r, s, c,
+/// and the bias last. Gradients are computed on the path of the thread that calls `backward`.
 /// @throws ShapeError  if operands or options do not fit each other, or the filter is larger than the padded input
 template <class T> Var<T> conv2d(const Var<T>& x, const Var<T>& w, const Var<T>& b, const Conv2dOptions& options) {
     const bool biased = b.defined();
     detail::check_conv2d(x.shape(), w.shape(), biased ? &b.shape() : nullptr, options);
-    Tensor<T> y = detail::conv2d_forward(x.deferred(), w.value(), biased ? b.value() : Tensor<T>({0}), options);
     std::vector<Var<T>> operands{x, w};
     if (biased) operands.push_back(b);
+    Tensor<T> y = detail::conv2d_forward(x.deferred(), w.value(), biased ? b.value() : Tensor<T>({0}), options,
+                                         is_recorded<T>(operands));
     ChannelRule rule = detail::conv2d_rule(x.shape(), w.shape(), y.shape(), options, biased);
     return record<T>("conv2d", std::move(y), operands, std::move(rule),
                      [xv = w.needs_grad() ? x.deferred() : Deferred<T>(), wv = x.needs_grad() ? w.value() : Tensor<T>(),

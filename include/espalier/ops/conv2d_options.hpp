@@ -18,4 +18,10 @@ struct Conv2dOptions {
     }
 };
 
+namespace kernels {
+
+/// What is computed of a convolution: its output, or one of its gradients.
+enum class ConvPass { forward, data_gradient, weight_gradient };
+
+} // namespace kernels
 } // namespace espalier::inline ESPALIER_BACKEND

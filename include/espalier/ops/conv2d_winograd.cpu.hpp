@@ -78,9 +78,6 @@ inline WinogradTiles winograd_tiles(Index batch, Index p, Index q, Index padding
     return tiles;
 }
 
-/// What is computed of a convolution: its output, or one of its gradients.
-enum class ConvPass { forward, data_gradient, weight_gradient };
-
 /// Whether the way by transforms is the faster one for a pass of a convolution of x [N,H,W,C] with w [K,R,S,C]: its
 /// products and its transforms against the products of the taps that lie inside.
 template <class T> bool winograd_pays(const Shape& x, const Shape& w, const Conv2dOptions& o, ConvPass pass) {

@@ -18,9 +18,10 @@ template <class F> decltype(auto) dispatch(Device, F&& f) { return f(Cpu{}); }
 
 /// Which kernels of convolutions and products run.
 ///
-/// `fast` takes whatever is fastest. `precise` may regroup sums, but adds up the terms of the definition and no
-/// transformed ones. `fixed_order` adds the terms of each output one by one, taps first to last, channels first
-/// to last, so that leaving out a term that is exactly zero changes no bit: pruning certificates are checked on it.
+/// `fast` takes whatever is fastest; in training that may round operands to 17 bits. `precise` may regroup sums, but
+/// adds up the terms of the definition and no others. `fixed_order` adds the terms of each output one by one, taps
+/// first to last, channels first to last, so that leaving out a term that is exactly zero changes no bit: pruning
+/// certificates are checked on it.
 enum class Path { fast, precise, fixed_order };
 
 namespace detail {
