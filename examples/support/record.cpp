@@ -2,6 +2,7 @@
 
 #include <espalier/core/parallel.hpp>
 #include <espalier/core/table.hpp>
+#include <espalier/cpu/bf16_tile.hpp>
 #include <espalier/data/atomic_file.hpp>
 #include <espalier/report/svg_plot.hpp>
 
@@ -149,6 +150,7 @@ void Record::save(const std::string& path) const {
     json["version"] = ESPALIER_VERSION;
     json["compiler"] = ESPALIER_COMPILER;
     json["flags"] = ESPALIER_FLAGS;
+    json["matrix_unit"] = kernels::has_bf16_tiles();
     json["threads"] = threads();
     json["seconds"] = seconds;
     json["settings"] = Json::parse(earlier_settings);
