@@ -255,7 +255,8 @@ class Bench:
         self.servers = {}
         self.cache = last_level_cache()
         self.machine = {"name": "machine", "cpu": cpu_name(), "threads": len(cpus), "cpus": cpus,
-                        "instructions": vector_instructions(), "last_level_cache_mb": self.cache / 2 ** 20,
+                        "instructions": vector_instructions(), "matrix_unit": has_matrix_unit(),
+                        "last_level_cache_mb": self.cache / 2 ** 20,
                         "OMP_NUM_THREADS": len(cpus), "rounds": options.rounds, "system": platform.platform()}
 
     def server(self, kind, keeps_memory=True):
@@ -468,7 +469,8 @@ def page(results, machine, docs="../docs"):
     losses = [r for r in results if r["ratio"] is not None and r["ratio"] < 1]
     lines = ["# Results of the benchmarks", "", "Written by `./run bench`, not by hand; the same as numbers: "
              f"[results.json](results.json). [How it is measured]({docs}/performance.md#how-it-is-measured).", "",
-             f"{machine['cpu']}, {machine['instructions']}, {machine['threads']} threads (`OMP_NUM_THREADS="
+             f"{machine['cpu']}, {machine['instructions']}{' and AMX' if machine.get('matrix_unit') else ''}, "
+             f"{machine['threads']} threads (`OMP_NUM_THREADS="
              f"{machine['OMP_NUM_THREADS']}`, all sides on CPUs {', '.join(map(str, machine['cpus']))}). Measured in the same "
              f"run: {number(machine['peak_gflops'])} GFLOP/s of multiply-adds in registers, {number(machine['copy_gb_per_s'])} "
              f"GB/s read and written by a copy. PyTorch {machine['torch']}: {machine['torch_capability']}, "
@@ -558,6 +560,10 @@ def vector_instructions():
     flags = set(re.findall(r"\b(?:avx\w*|fma|asimd)\b", Path("/proc/cpuinfo").read_text()))
     return next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("avx", "AVX"), ("asimd", "NEON"))
                  if flag in flags), "no AVX")
+
+
+def has_matrix_unit():
+    return re.search(r"\bamx_bf16\b", Path("/proc/cpuinfo").read_text()) is not None
 
 
 def last_level_cache():

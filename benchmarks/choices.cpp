@@ -1,8 +1,9 @@
-// What the cost model of 3x3 convolutions (kernels::winograd_pays) loses against a table of measured choices: times
-// both ways for every distinct layer of VGG-16 and the ResNets for small images, for pruned widths, and at several
-// batches, and prints, in Markdown, by how much the chosen way is slower than the faster one.
+// What the choice of a way through 3x3 convolutions by shapes (kernels::winograd_pays, kernels::bf16_pays) loses
+// against a table of measured choices: times all ways that the processor has for every distinct layer of VGG-16 and the
+// ResNets for small images, for pruned widths, and at several batches, and prints, in Markdown, by how much the chosen
+// way is slower than the fastest one.
 //
-//   choices [batch ...]       (default: 1 4 16 64 128)
+//   choices [--all] [batch ...]       (default: 1 4 16 64 128; --all prints each slower choice)
 
 #include <espalier/core/steady_clock.hpp>
 #include <espalier/ops/conv2d.hpp>
@@ -39,9 +40,12 @@ double milliseconds(const auto& f) {
     return 1e3 * (steady_seconds() - start);
 }
 
-/// Of one layer and direction: directly, by Winograd's way.
+enum Way { direct, transforms, matrix_unit, ways };
+constexpr const char* way_names[] = {"direct", "transforms", "matrix unit"};
+
+/// Of one layer and direction, by each way; infinite where there is none.
 struct Times {
-    double direct = 1e9, transformed = 1e9;
+    double of[ways] = {1e9, 1e9, 1e9};
 };
 
 struct Regret {
@@ -49,11 +53,13 @@ struct Regret {
     double share, milliseconds;
 };
 
-/// Both ways by turns, the least of each: what disturbs a run only ever adds.
-void measure(Times& best, const auto& direct, const auto& transformed) {
+/// All ways in turns, the least of each: what disturbs a run only ever adds.
+void measure(Times& best, const auto&... way) {
     for (int round = 0; round < 7; ++round) {
-        best.direct = std::min(best.direct, milliseconds(direct));
-        best.transformed = std::min(best.transformed, milliseconds(transformed));
+        int i = 0;
+        ((best.of[i] = std::min(best.of[i], i == matrix_unit && !kernels::has_bf16_tiles() ? 1e9 : milliseconds(way)),
+          ++i),
+         ...);
     }
 }
 
@@ -68,52 +74,61 @@ void measure(const Layer& l, Index batch, std::vector<Regret>& regrets, double& 
     const auto rows = kernels::map_rows(view<4>(x)), gradients = kernels::map_rows(view<4>(dy));
     const Index c = l.channels;
     const View<const float, 4> taps(w.data(), {3, 3, c, l.filters}, {3 * c, c, 1, 9 * c});
-    const auto convolve = [&](const auto& from, const View<const float, 4>& filters, Tensor<float>& to) {
+    const auto transform = [&](const auto& from, const View<const float, 4>& filters, Tensor<float>& to) {
         const auto plan = kernels::winograd_plan(on, from, Index(1), mutable_view<4>(to));
         Tensor<float> scratch({plan.scratch()});
         kernels::conv2d_winograd(on, plan, from, filters, view<1>(none), mutable_flat(scratch), mutable_view<4>(to));
     };
+    const auto split = [&](const auto& from, const View<const float, 4>& filters, Tensor<float>& to) {
+        const auto plan = kernels::bf16_conv_plan(on, from, 1, 3, mutable_view<4>(to));
+        Tensor<float> scratch({plan.scratch()});
+        kernels::conv2d_bf16x2(on, plan, from, filters, view<1>(none), mutable_flat(scratch), mutable_view<4>(to));
+    };
+    const auto precise = [&](const auto& f) {
+        return [&f] {
+            const PathScope path(Path::precise);
+            f();
+        };
+    };
 
     Times times[3];
     measure(
-        times[0],
-        [&] {
-            const PathScope path(Path::precise);
-            detail::conv2d_forward<float>(x, w, none, o);
-        },
-        [&] { convolve(rows, taps, y); });
+        times[0], precise([&] { detail::conv2d_forward<float>(x, w, none, o, true); }),
+        [&] { transform(rows, taps, y); }, [&] { split(rows, taps, y); });
     measure(
-        times[1],
-        [&] {
-            const PathScope path(Path::precise);
-            detail::conv2d_data_gradient<float>(dy, w, o, dx, false);
-        },
-        [&] { convolve(gradients, detail::turned_filters(w), dx); });
+        times[1], precise([&] { detail::conv2d_data_gradient<float>(dy, w, o, dx, false); }),
+        [&] { transform(gradients, detail::turned_filters(w), dx); },
+        [&] { split(gradients, detail::turned_filters(w), dx); });
     measure(
-        times[2],
-        [&] {
-            const PathScope path(Path::precise);
-            detail::conv2d_weight_gradient<float>(x, dy, w.shape(), o);
-        },
+        times[2], precise([&] { detail::conv2d_weight_gradient<float>(x, dy, w.shape(), o); }),
         [&] {
             const auto plan = kernels::winograd_weight_plan(on, rows, gradients, Index(1));
             Tensor<float> scratch({plan.scratch()});
             kernels::conv2d_winograd_weight_gradient(on, plan, rows, gradients, mutable_flat(scratch),
                                                      mutable_view<4>(dw));
+        },
+        [&] {
+            const auto plan = kernels::bf16_weight_plan(on, rows, gradients, 1, 3);
+            Tensor<float> scratch({plan.scratch()});
+            kernels::conv2d_bf16x2_weight_gradient(on, plan, rows, gradients, mutable_flat(scratch),
+                                                   mutable_view<4>(dw));
         });
 
     const char* const directions[] = {"forward", "data", "weights"};
     for (int d = 0; d < 3; ++d) {
-        const bool transforms =
-            kernels::winograd_pays<float>(x.shape(), w.shape(), o, static_cast<kernels::ConvPass>(d));
-        const double taken = transforms ? times[d].transformed : times[d].direct;
-        const double least = std::min(times[d].transformed, times[d].direct);
+        const auto pass = static_cast<kernels::ConvPass>(d);
+        const Way way = kernels::bf16_pays<float>(x.shape(), w.shape(), o, pass)       ? matrix_unit
+                        : kernels::winograd_pays<float>(x.shape(), w.shape(), o, pass) ? transforms
+                                                                                       : direct;
+        const double* const of = times[d].of;
+        const double taken = of[way], least = *std::min_element(of, of + ways);
         chosen += taken;
         fastest += least;
         if (taken > least)
-            regrets.push_back({join_text(l.channels, "x", l.filters, "x", l.extent, ", batch ", batch, ", ",
-                                         directions[d], ": ", transforms ? "transforms" : "direct"),
-                               taken / least - 1, taken - least});
+            regrets.push_back(
+                {join_text(l.channels, "x", l.filters, "x", l.extent, ", batch ", batch, ", ", directions[d], ": ",
+                           way_names[way], " instead of ", way_names[std::min_element(of, of + ways) - of]),
+                 taken / least - 1, taken - least});
     }
 }
 
@@ -121,7 +136,8 @@ void measure(const Layer& l, Index batch, std::vector<Regret>& regrets, double& 
 
 int main(int argc, char** argv) {
     std::vector<Index> batches;
-    for (int i = 1; i < argc; ++i) batches.push_back(std::atol(argv[i]));
+    const bool all = argc > 1 && std::string(argv[1]) == "--all";
+    for (int i = all ? 2 : 1; i < argc; ++i) batches.push_back(std::atol(argv[i]));
     if (batches.empty()) batches = {1, 4, 16, 64, 128};
     std::printf(
         "| batch | choices | of them the slower way | time lost, of all | the middle loss of those | the largest |\n"
@@ -137,5 +153,7 @@ int main(int argc, char** argv) {
                     3 * layers().size(), regrets.size(), 100 * (chosen / fastest - 1),
                     regrets.empty() ? 0.0 : 100 * regrets[regrets.size() / 2].share, largest.c_str());
         std::fflush(stdout);
+        for (const Regret& r : regrets)
+            if (all) std::fprintf(stderr, "%s: %.0f %%, %.3f ms\n", r.name.c_str(), 100 * r.share, r.milliseconds);
     }
 }

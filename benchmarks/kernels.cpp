@@ -69,8 +69,8 @@ Work convolution(const Json& row, Index sets) {
                                  const auto set = static_cast<std::size_t>(index);
                                  Tensor<float>& result = (*out)[set];
                                  if (direction == "forward") {
-                                     result =
-                                         detail::conv2d_forward<float>(xs[set], ws[set], Tensor<float>({0}), options);
+                                     result = detail::conv2d_forward<float>(xs[set], ws[set], Tensor<float>({0}),
+                                                                            options, true); // as in training
                                  } else if (direction == "data") {
                                      result = empty_like(x);
                                      detail::conv2d_data_gradient<float>(dys[set], ws[set], options, result, false);
