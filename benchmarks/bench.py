@@ -515,8 +515,8 @@ def page(results, machine, docs="../docs"):
     return "\n".join(lines) + "\n"
 
 
-def earlier(folder, machine, wanted):
-    """Rows that an earlier run on such a machine, beside the same peers, left in a folder, without those that are wanted now."""
+def earlier(folder, machine):
+    """Rows that an earlier run on such a machine, beside the same peers, left in a folder."""
     try:
         *rows, before = json.loads((folder / "results.json").read_text())
     except FileNotFoundError:
@@ -524,8 +524,13 @@ def earlier(folder, machine, wanted):
     for key in ("cpu", "instructions", "threads", "torch", "onednn", "rounds"):
         if before.get(key) != machine[key]:
             sys.exit(f"bench: expected rows of the same {key} in {folder / 'results.json'}, {machine[key]}, got {before.get(key)}")
-    names = {r["name"] for r in wanted}
-    return [r for r in rows if r["name"] not in names]
+    return rows
+
+
+def not_measured(before, results):
+    """Rows of an earlier run that were not measured since."""
+    names = {r["name"] for r in results}
+    return [r for r in before if r["name"] not in names]
 
 
 def finite(value):
@@ -630,9 +635,9 @@ def self_test():
                  "[no compiler]", "| step/x+flow | 1.00 | 2.00 | 0.25 |", "| PyTorch eager |", "| oneDNN direct |"):
         expect(part in text, True, f"{part!r} in the page")
     with tempfile.TemporaryDirectory() as name:
-        expect(earlier(Path(name), machine, []), [], "no earlier run")
+        expect(earlier(Path(name), machine), [], "no earlier run")
         write([fast, slow, wrong], machine, Path(name))
-        kept = earlier(Path(name), machine, [{"name": "step/x+flow"}])
+        kept = not_measured(earlier(Path(name), machine), [{"name": "step/x+flow"}])
         expect([r["name"] for r in kept], ["step/x", "conv/y"], "rows of an earlier run")
     expect([number(v) for v in (1234.5, 12.34, 0.01234, 0)], ["1234", "12.3", "0.0123", "0"], "numbers")
     print("bench: self-test: arithmetic and page are right")
@@ -673,12 +678,13 @@ def main():
     weight = {"step": 10, "inference": 4, "memory": 6, "conv": 1, "op": 2}
     try:
         bench.look_around()
-        kept = earlier(folder, bench.machine, wanted) if options.keep else []
-        bench.machine["rows_of_earlier_runs"] = len(kept)
+        before = earlier(folder, bench.machine) if options.keep else []
         order = {r["name"]: i for i, r in enumerate([*network_rows(), *operation_rows(), *convolution_rows()])}
         for i, r in enumerate(wanted):
             results.append(bench.measure(r))
-            # What is done stays if the rest is not waited for.
+            # What is done stays if the rest is not waited for, and what an earlier run left until it is measured anew.
+            kept = not_measured(before, results)
+            bench.machine["rows_of_earlier_runs"] = len(kept)
             write(sorted([*kept, *results], key=lambda r: order.get(r["name"], len(order))), bench.machine, folder)
             done, all_ = (sum(weight[x["kind"]] for x in rows) for rows in (wanted[:i + 1], wanted))
             passed = time.monotonic() - start
