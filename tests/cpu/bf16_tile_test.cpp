@@ -46,9 +46,10 @@ TEST_CASE("Bf16Product: every count of tiles, by the matrix unit where there is 
                     for (Index odd = 0; odd < 2; ++odd) tile.push_back(b.at(j, t, k + odd, c));
             for (const Bf16 half : split(tile)) right.push_back(half);
         }
-    for (const auto& [m, n] : {std::pair{1, 1}, {2, 1}, {3, 1}, {4, 1}, {1, 2}, {2, 2}})
+    for (const auto& tiles : {std::pair{1, 1}, {2, 1}, {3, 1}, {4, 1}, {1, 2}, {2, 2}})
         for (const bool adds : {false, true})
             for (const bool by_loops : {false, true}) {
+                const int m = tiles.first, n = tiles.second;
                 CAPTURE(m);
                 CAPTURE(n);
                 CAPTURE(adds);
@@ -62,7 +63,7 @@ TEST_CASE("Bf16Product: every count of tiles, by the matrix unit where there is 
                 for (int j = 0; j < n; ++j) product.b[j] = right.data() + j * all * Bf16Tile::both;
                 const Bf16Steps where{
                     {steps[0], steps[1], steps[2]}, {shift, 0, terms}, {steps[2] * Bf16Tile::both, 0, Bf16Tile::both}};
-                const Bf16TileScope tiles;
+                const Bf16TileScope scope;
                 by_loops ? product.by_loops(where) : product(where);
                 double worst = 0;
                 for (int i = 0; i < 4; ++i)
