@@ -129,7 +129,8 @@ ESPALIER_BODY void kernels::Bf16Product::by_loops(const Bf16Steps& steps) const 
                         const Bf16* const right = b[j] + s * steps.b[0] + t * steps.b[1] + u * steps.b[2];
                         for (Index r = 0; r < Bf16Tile::rows; ++r)
                             for (Index k = 0; k < Bf16Tile::terms; ++k) {
-                                const Bf16 *const x = left + r * row + k, *w = right + k / 2 * 32 + k % 2;
+                                const Bf16 *const x = left + r * row + k,
+                                                  *w = right + k / 2 * 2 * Bf16Tile::columns + k % 2;
                                 for (Index c = 0; c < Bf16Tile::columns; ++c, w += 2) {
                                     const float upper = number(*w), lower = number(w[Bf16Tile::half]);
                                     float& sum = sums[r * Bf16Tile::columns + c];

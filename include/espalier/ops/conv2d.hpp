@@ -297,8 +297,9 @@ void conv2d_backward(const Deferred<T>& x, const Tensor<T>& w, const Deferred<T>
 /// P = (H + 2*padding - dilation*(R-1) - 1) / stride + 1, Q likewise. N, C and K may be 0; where C and K both are, so
 /// is the last extent of w, or it is what it was when there were channels. On `Path::fast`, 3x3 filters of stride 1 go
 /// Winograd's way where that is faster, or to a matrix unit if a gradient is recorded, with a relative error in float
-/// of up to 4e-6 instead of 1e-6. On `Path::fixed_order` each output adds its terms one by one in the order r, s, c,
-/// and the bias last. Gradients are computed on the path of the thread that calls `backward`.
+/// of up to 4e-6 instead of 1e-6; the unit makes NaN of infinite operands. On `Path::fixed_order` each output adds its
+/// terms one by one in the order r, s, c, and the bias last. Gradients are computed on the path of the thread that
+/// calls `backward`.
 /// @throws ShapeError  if operands or options do not fit each other, or the filter is larger than the padded input
 template <class T> Var<T> conv2d(const Var<T>& x, const Var<T>& w, const Var<T>& b, const Conv2dOptions& options) {
     const bool biased = b.defined();
