@@ -75,3 +75,34 @@ TEST_CASE("gather_plan: phases of large maps share their bands") {
     CHECK(apart.parts[0].order == kernels::GatherPart::Order::rows);
     CHECK(apart.parts[3].order == kernels::GatherPart::Order::positions);
 }
+
+TEST_CASE("gather_streams: large outputs whose pixels are whole lines") {
+    const auto streams = [](const Shape& shape) {
+        Tensor<float> y(shape);
+        return kernels::gather_streams(mutable_view<4>(y));
+    };
+    CHECK_FALSE(streams({1, 90, 90, 64}));
+    CHECK(streams({1, 91, 91, 64}) == (kernels::block_width<float> >= 16));
+    CHECK_FALSE(streams({1, 91, 91, 61}));
+    Tensor<float> wide({1, 91, 91, 128});
+    const View<float, 4> half(wide.mutable_data(), {1, 91, 91, 64}, {91 * 91 * 128, 91 * 128, 128, 1});
+    CHECK_FALSE(kernels::gather_streams(half));
+}
+
+TEST_CASE_TEMPLATE("ask_for_band: some of the input of any band", T, float, double) {
+    const Tensor<T> x({3, 40, 33, 64});
+    Tensor<T> y({3, 40, 33, 8});
+    const std::vector<kernels::Phase> rows{{0, 1, 40, 1, {{-1, 0, 0}, {0, 1, 1}, {1, 2, 2}}}};
+    const std::vector<kernels::Phase> columns{{0, 1, 33, 1, {{-1, 0, 0}, {0, 1, 1}, {1, 2, 2}}}};
+    const auto plan = kernels::gather_plan(view<4>(x), mutable_view<4>(y), rows, columns, {3, 3});
+    const kernels::GatherPart& part = plan.parts[0];
+    REQUIRE(part.images == 1);
+    REQUIRE(part.down() > 1);
+    const Index row = 33 * 64 * static_cast<Index>(sizeof(T));
+    for (Index band = 0; band < part.bands(3); ++band) {
+        kernels::ReadAhead ahead;
+        kernels::ask_for_band(part, view<4>(x), band, ahead);
+        const Index i = band % part.down() * part.height; // one row above and one below, where there are such
+        CHECK(ahead.left() == (std::min<Index>(40, i + part.height + 1) - std::max<Index>(0, i - 1)) * row);
+    }
+}

@@ -30,6 +30,7 @@ TEST_CASE_TEMPLATE("ProductTile: any number of pixels and outputs, every start, 
         for (Index width = 1; width <= kernels::block_width<T>; ++width)
             for (Index count = 0; count <= 20; ++count)
                 for (const auto start : {kernels::Start::zero, kernels::Start::bias, kernels::Start::y}) {
+                    const bool streams = start != kernels::Start::y && count % 2 == 1;
                     const auto x = random_tensor<T>({200}), w = random_tensor<T>({rows, width}, "w");
                     const auto b = random_tensor<T>({width}, "b");
                     auto y = random_tensor<T>({21, width + 1}, "y");
@@ -43,6 +44,7 @@ TEST_CASE_TEMPLATE("ProductTile: any number of pixels and outputs, every start, 
                     }
                     kernels::ProductTile<T> tile{x.data(),         step,  runs, panel.data(), b.data(),
                                                  y.mutable_data(), width, start};
+                    tile.streams = streams;
                     tile(x_at.data(), y_at.data(), count);
                     double worst = 0;
                     for (Index i = 0; i < 21; ++i)
@@ -61,4 +63,25 @@ TEST_CASE_TEMPLATE("ProductTile: any number of pixels and outputs, every start, 
                     // At most nine roundings of sums below 9.
                     CHECK(worst <= 40 * static_cast<double>(std::numeric_limits<T>::epsilon()));
                 }
+}
+
+TEST_CASE_TEMPLATE("ProductTile: rows of a panel that lie apart", T, float, double) {
+    const Index rows = 9, count = 13, wide = kernels::block_width<T>, pitch = 2 * wide;
+    const std::vector<kernels::Run> runs{{0, 0, 5}, {20, 6, 3}};
+    const auto x = random_tensor<T>({200}), w = random_tensor<T>({rows, pitch}, "w");
+    Tensor<T> dense({rows * wide}), expected({count, wide}), y({count, wide});
+    kernels::pack_panel(View<const T, 2>(w.data() + wide, {rows, wide}, {pitch, 1}), 0, rows, 0, dense.mutable_data());
+    std::vector<Index> x_at, y_at;
+    for (Index i = 0; i < count; ++i) {
+        x_at.push_back(7 * i);
+        y_at.push_back(wide * i);
+    }
+    kernels::ProductTile<T> tile{
+        x.data(), 1, runs, dense.data(), nullptr, expected.mutable_data(), wide, kernels::Start::zero};
+    tile(x_at.data(), y_at.data(), count);
+    tile.panel = w.data() + wide;
+    tile.pitch = pitch;
+    tile.y = y.mutable_data();
+    tile(x_at.data(), y_at.data(), count);
+    CHECK(same_bits(y, expected));
 }

@@ -141,6 +141,9 @@ void plan_rows(kernels::GatherPart& part, Index taps_across, const View<const T,
     const Index high = std::clamp<Index>(2 * budget / written, 1, std::max<Index>(1, rows.count));
     part.height = std::min(part.height, high);
     part.images = high < rows.count ? 1 : std::clamp<Index>(2 * budget / (written * high), 1, part.images);
+    // As many bands for each thread, if that makes them only a little smaller.
+    const Index rounds = (batch + part.images * threads() - 1) / (part.images * threads());
+    part.images = std::max<Index>(1, batch / (rounds * threads()));
     for (Index n = 0; n < part.images; ++n)
         for (Index i = 0; i < std::min(part.height, part.rows.count); ++i)
             for (Index j = 0; j < part.columns.count; ++j) {
@@ -251,6 +254,26 @@ void copy_window(View<const T, 4> x, Index begin, Index end, Index top, Index he
         }
 }
 
+/// Asks for the input that a band reads.
+template <class T> void ask_for_band(const GatherPart& part, View<const T, 4> x, Index band, ReadAhead& ahead) {
+    const Index n = band / part.down() * part.images, i = band % part.down() * part.height;
+    const Index images = std::min(part.images, x.size(0) - n), height = std::min(part.height, part.read_rows.count - i);
+    const Index low = i * part.read_rows.scale + part.read_rows.low();
+    const bool all = part.order == GatherPart::Order::positions;
+    const Index top = all ? 0 : std::clamp<Index>(low, 0, x.size(1));
+    const Index bottom = all ? x.size(1) : std::clamp(low + part.read_rows.span(height), top, x.size(1));
+    const Index elements = (images - 1) * x.stride(0) + (bottom - top) * x.stride(1);
+    ahead.add(x.at(n, top), elements * static_cast<Index>(sizeof(T)));
+}
+
+/// Whether a gather writes y past the caches: where it is larger than those that are fast, and each pixel's block of
+/// channels fills whole lines.
+template <class T> bool gather_streams(View<T, 4> y) {
+    constexpr Index line = 64, large = Index(1) << 21, size = static_cast<Index>(sizeof(T));
+    const bool lines = y.size(3) * size % line == 0 && block_width<T> * size % line == 0;
+    return lines && y.stride(2) == y.size(3) && y.size() * size >= large;
+}
+
 /// y[n, p, q, k] = b[k] + sum over taps and c of x[n, row, column, c] * panel[tap, c][k], by a plan; b may be empty.
 ///
 /// One item is a band of pixels and a chunk of output channels; no sum is shared between items.
@@ -264,6 +287,10 @@ void gather(Cpu, const GatherPlan& plan, View<const T, 4> x, View<const T, 1> b,
         const Index down = band_of.down(), bands = band_of.bands(x.size(0));
         if (bands * blocks == 0) continue;
         const Index chunks = std::min(blocks, (detail::wanted_items() + bands - 1) / bands);
+        const bool streams = gather_streams(y);
+        Index runs = 0; // that tiles go through for a block of a band, about
+        for (const GatherPart& part : std::span(plan.parts).subspan(leader, shared))
+            runs += std::ssize(part.runs) * ProductTile<T>::tiles(columns, std::ssize(part.x_at));
         parallel_items(bands * chunks, [&](Index item, Index worker) {
             const Index band = item / chunks, chunk = item % chunks;
             const Index n = band / down * band_of.images, end = std::min(x.size(0), n + band_of.images);
@@ -271,6 +298,13 @@ void gather(Cpu, const GatherPlan& plan, View<const T, 4> x, View<const T, 1> b,
             ProductTile<T> tile{};
             tile.step = band_of.copies ? 1 : x.stride(3);
             tile.start = b.size() ? Start::bias : Start::zero;
+            tile.streams = streams;
+            ReadAhead ahead; // for the band that comes next if the others take as long
+            if (const Index next = item + threads(); chunks == 1 && next < bands) {
+                ask_for_band(band_of, x, next, ahead);
+                ahead.share(runs * blocks);
+                tile.ahead = &ahead;
+            }
             if (band_of.copies) {
                 T* const window = scratch.data() + plan.panel + worker * plan.window;
                 const Phase &rows = band_of.read_rows, &across = band_of.read_columns;
@@ -305,6 +339,7 @@ void gather(Cpu, const GatherPlan& plan, View<const T, 4> x, View<const T, 1> b,
                         tile(part.x_at.data(), part.y_at.data(), end - n);
                     }
                 }
+            if (streams) end_of_streams();
         });
     }
 }

@@ -106,21 +106,30 @@ template <class T> struct ProductTile {
     const T* x;                 ///< the input; offsets count from here
     Index step;                 ///< elements from one term of a run to the next
     std::span<const Run> runs;  ///< the terms of each sum, in the order of addition
-    const T* panel;             ///< one block, as wide as the vectors that cover `width`
+    const T* panel;             ///< one block; its rows are whole vectors
     const T* bias;              ///< [width], read with `Start::bias`
     T* y;                       ///< the output; offsets count from here
     Index width;                ///< at most `block_width`
     Start start;                ///< what a sum starts with
     ReadAhead* ahead = nullptr; ///< asked for some at each run, unless null
+    Index pitch = 0;            ///< elements from one row of the panel to the next; 0: as many as a row has
+    bool streams = false;       ///< whole vectors go past the caches; not with `Start::y`
 
+    /// Pixels of a tile of one or two vectors: as many as registers hold sums and addresses of.
+    static constexpr int most(int vectors) { return vectors == 1 ? 8 : ESPALIER_VECTOR_BYTES == 64 ? 10 : 6; }
+    /// Tiles that `count` pixels come to.
+    static Index tiles(Index width, Index count) {
+        const Index pixels = most(width > Simd<T>::lanes ? 2 : 1);
+        return (count + pixels - 1) / pixels;
+    }
     /// All `count` pixels.
     void operator()(const Index* x_at, const Index* y_at, Index count) const {
         if (width > Simd<T>::lanes)
-            detail::for_tiles<6>(count, [=, &tile = *this](auto m, Index first, Index tiles) {
+            detail::for_tiles<most(2)>(count, [=, &tile = *this](auto m, Index first, Index tiles) {
                 tile.template same_tiles<m, 2>(x_at + first, y_at + first, tiles);
             });
         else
-            detail::for_tiles<8>(count, [=, &tile = *this](auto m, Index first, Index tiles) {
+            detail::for_tiles<most(1)>(count, [=, &tile = *this](auto m, Index first, Index tiles) {
                 tile.template same_tiles<m, 1>(x_at + first, y_at + first, tiles);
             });
     }
@@ -133,6 +142,7 @@ private:
         using S = Simd<T>;
         constexpr Index row_size = V * S::lanes;
         const ProductTile t = *this;
+        const Index down = pitch ? pitch : row_size;
         const bool whole = width == row_size, adds = start == Start::y;
         const auto valid = [rest = width](int v) { return std::clamp<Index>(rest - v * S::lanes, 0, S::lanes); };
         const auto each = [](const auto& f) __attribute__((always_inline)) {
@@ -155,8 +165,8 @@ private:
                 each([&](auto i, auto v) __attribute__((always_inline)) { sum[i][v] = S::zero(); });
             for (const Run *run = t.runs.data(), *const last = run + t.runs.size(); run != last; ++run) {
                 if (t.ahead) t.ahead->some();
-                const T *row = t.panel + run->row * row_size, *const end = row + run->count * row_size;
-                for (Index j = run->from; row != end; j += t.step, row += row_size) {
+                const T *row = t.panel + run->row * down, *const end = row + run->count * down;
+                for (Index j = run->from; row != end; j += t.step, row += down) {
                     typename S::Vector w[V];
                     detail::unrolled<V>([&](auto v) __attribute__((always_inline)) {
                         w[v] = S::load(row + v * S::lanes);
@@ -179,7 +189,12 @@ private:
                 if (adds)
                     each([&](auto i, auto v)
                              __attribute__((always_inline)) { sum[i][v] += S::load(to[i] + v * S::lanes); });
-                each([&](auto i, auto v) __attribute__((always_inline)) { S::store(to[i] + v * S::lanes, sum[i][v]); });
+                if (t.streams)
+                    each([&](auto i, auto v)
+                             __attribute__((always_inline)) { S::stream(to[i] + v * S::lanes, sum[i][v]); });
+                else
+                    each([&](auto i, auto v)
+                             __attribute__((always_inline)) { S::store(to[i] + v * S::lanes, sum[i][v]); });
             } else
                 each([&](auto i, auto v) __attribute__((always_inline)) {
                     if (adds) sum[i][v] += S::load_first(to[i] + v * S::lanes, valid(v));
