@@ -44,10 +44,10 @@ struct WeightPlan {
 template <class T>
 WeightPlan conv2d_weight_gradient_plan(Cpu, View<const T, 4> x, View<const T, 4> dy, const Conv2dOptions& o,
                                        View<T, 4> dw) {
-    constexpr Index pixels = 256, wide = 32, items = 32, partials = Index(1) << 20;
+    constexpr Index pixels = 128, wide = 32, items = 32, partials = Index(1) << 20;
     const Index batch = x.size(0), rows = dy.size(1), columns = dy.size(2), channels = x.size(3);
     WeightPlan plan;
-    // About 256 pixels of one block of dy and of one cache line of x channels fill the first-level cache.
+    // About 128 pixels of one block of dy and of one cache line of x channels stay in the first-level cache.
     plan.bands = (rows * columns + pixels - 1) / pixels;
     plan.height = (rows + plan.bands - 1) / plan.bands;
     plan.bands = (rows + plan.height - 1) / plan.height;
@@ -68,7 +68,10 @@ WeightPlan conv2d_weight_gradient_plan(Cpu, View<const T, 4> x, View<const T, 4>
     const Index taps = dw.size(1) * dw.size(2);
     plan.pads = plan.images == 1 && taps > 1 && channels <= few;
     plan.copies_x = plan.pads || plan.images > 1 || plan.chunks > 1;
-    plan.copies_dy = plan.images > 1 || dy.stride(2) != panel_width<T>(dy.size(3), 0);
+    // dy is read in place if its pixels are whole vectors and a piece of it stays in a first-level cache, about.
+    constexpr Index near = Index(1) << 16;
+    plan.copies_dy = plan.images > 1 || dy.size(3) % Simd<T>::lanes != 0 ||
+                     pixels * dy.stride(2) * static_cast<Index>(sizeof(T)) > near;
     const auto reach = [&](Index outputs, Index count) {
         return (outputs - 1) * o.stride + (count - 1) * o.dilation + 1;
     };
@@ -100,8 +103,8 @@ WeightPlan conv2d_weight_gradient_plan(Cpu, View<const T, 4> x, View<const T, 4>
             plan.ends.push_back(plan.runs.size());
         }
     }
-    const Index sums = (plan.pads ? taps * channels : plan.channels) / 6 + 1; // tiles of them
-    plan.asks = static_cast<Index>(plan.runs.size()) / plan.bands * sums * panel_blocks<T>(dw.size(0)) * plan.chunks;
+    const Index tiles = ProductTile<T>::tiles(dw.size(0), plan.pads ? taps * channels : plan.channels);
+    plan.asks = std::ssize(plan.runs) / plan.bands * tiles * panel_blocks<T>(dw.size(0)) * plan.chunks;
     if (plan.pads) plan.rows = reach(plan.height, dw.size(1));
     plan.window = !plan.copies_x ? 0 : plan.rows * row;
     plan.panel = !plan.copies_dy ? 0 : panel_size<T>(plan.height * columns * plan.images, dy.size(3));
@@ -188,6 +191,7 @@ void conv2d_weight_gradient(Cpu, const WeightPlan& plan, View<const T, 4> x, Vie
         ReadAhead ahead;
         ProductTile<T> tile{};
         tile.step = plan.step;
+        tile.pitch = plan.copies_dy ? 0 : dy.stride(2);
         tile.ahead = plan.images == 1 ? &ahead : nullptr; // runs over several images are too short to ask at each
         for (Index piece = begin; piece < end; ++piece) {
             const Index n = piece / plan.bands * plan.images, band = piece % plan.bands, p = band * plan.height;
@@ -214,7 +218,7 @@ void conv2d_weight_gradient(Cpu, const WeightPlan& plan, View<const T, 4> x, Vie
                 for (Index b = 0; b < blocks; ++b) {
                     const Index first = b * block_width<T>;
                     tile.width = panel_width<T>(filters, b);
-                    tile.panel = gradient + first * pixels;
+                    tile.panel = gradient + (plan.copies_dy ? first * pixels : first);
                     const Index* const y_at = (tile.width == block_width<T> ? wide_at : narrow_at).data();
                     for (Index tap = 0; tap < plan.tiles; ++tap) {
                         const auto at = static_cast<std::size_t>(band * plan.tiles + tap);
