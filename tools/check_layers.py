@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Checks that no include of the library points up, that none goes in a circle, and that the umbrella header is whole.
 
-A file may include its own layer, without cycles, and layers listed before it. `x.cpu.hpp` lies below `x.hpp`: what it
-reaches is core, tensor, cpu, and files of its own layer that reach no more than that. `espalier.hpp` includes every
-other header, apart from those of libraries that few need (HEAVY) and those that say so themselves (APART).
+A file may include its own layer, without cycles, and layers listed before it. `x.cpu.hpp` and `x.cuda.cuh` lie below
+`x.hpp`: what they reach is core, tensor, cpu, cuda, and files of their own layer that reach no more than that; what is
+for the CPU alone reaches no CUDA. Files for nvcc end in .cuh. `espalier.hpp` includes every other header, apart from
+those of libraries that few need (HEAVY) and those that say so themselves (APART).
 
 usage: check_layers.py [--write-umbrella | --self-test]
 """
@@ -12,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-LAYERS = ("core tensor cpu autograd ops nn models regularizers pruning interpret data io train distributed report").split()
-KERNEL_LAYERS = {"core", "tensor", "cpu"}
+LAYERS = ("core tensor cpu cuda autograd ops nn models regularizers pruning interpret data io train distributed report").split()
+KERNEL_LAYERS = {".cpu.hpp": {"core", "tensor", "cpu"}, ".cuda.cuh": {"core", "tensor", "cpu", "cuda"}}
 HEAVY = ("Eigen/", "nlohmann/", "jpeglib.h", "onnx/")  # slow or optional: who wants them includes their header
 APART = "Not part of espalier.hpp"  # a comment in other headers that few programs need
 UMBRELLA = "espalier.hpp"
@@ -22,7 +23,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)
 
 def read_includes(root):
     """Maps each header, as `layer/file.hpp`, to the (bracket, path) pairs that it includes."""
-    return {str(path.relative_to(root)): includes_of(path.read_text()) for path in sorted(root.rglob("*.hpp"))}
+    return {str(path.relative_to(root)): includes_of(path.read_text()) for path in sorted(root.rglob("*.[hc][pu][ph]"))}
 
 
 def includes_of(text):
@@ -39,7 +40,7 @@ def is_heavy(header, headers, above=()):
 
 def umbrella(headers):
     """Text of espalier.hpp for these headers: layer by layer, each in alphabetical order, without the heavy ones."""
-    public = [h for h in headers if h != UMBRELLA and not h.endswith(".cpu.hpp") and ("", APART) not in headers[h]
+    public = [h for h in headers if h != UMBRELLA and not h.endswith((".cpu.hpp", ".cuh")) and ("", APART) not in headers[h]
               and not is_heavy(h, headers)]
     public.sort(key=lambda h: (LAYERS.index(h.split("/")[0]), h))
     groups = ["\n".join(f"#include <espalier/{h}>" for h in public if h.startswith(layer + "/")) for layer in LAYERS]
@@ -74,10 +75,11 @@ def check(root):
                 problems.append(f"{header}: {layer} must not know {target_layer}, includes {path}")
             graph[header].append(target)
     for header in graph:
-        if header.endswith(".cpu.hpp"):
-            allowed = KERNEL_LAYERS | {header.split("/")[0]}
-            above = sorted(h for h in reachable(graph, header) if h.split("/")[0] not in allowed)
-            problems += [f"{header}: kernels may know core, tensor and cpu, reaches {h}" for h in above]
+        for ending, layers in KERNEL_LAYERS.items():
+            if header.endswith(ending):
+                allowed = layers | {header.split("/")[0]}
+                above = sorted(h for h in reachable(graph, header) if h.split("/")[0] not in allowed)
+                problems += [f"{header}: kernels may know {', '.join(sorted(layers))}, reaches {h}" for h in above]
     problems += [f"cycle: {' -> '.join(cycle)}" for cycle in cycles(graph)]
     if not problems:
         have = (root / UMBRELLA).read_text() if UMBRELLA in includes else ""
@@ -124,6 +126,8 @@ def self_test():
         "ops/c.hpp": "#include <espalier/ops/c.cpu.hpp>\n#include <espalier/autograd/d.hpp>\n",
         "ops/c.cpu.hpp": "#include <espalier/tensor/b.hpp>\n",
         "autograd/d.hpp": "#include <espalier/tensor/b.hpp>\n",
+        "cuda/g.cuh": "#include <espalier/tensor/b.hpp>\n",
+        "ops/c.cuda.cuh": "#include <espalier/cuda/g.cuh>\n",
     }
     plants = [
         ({}, ""),
@@ -132,6 +136,9 @@ def self_test():
         ({"ops/c.cpu.hpp": "#include <espalier/autograd/d.hpp>\n"}, "kernels may know"),
         ({"ops/c.cpu.hpp": "#include <espalier/ops/e.hpp>\n", "ops/e.hpp": "#include <espalier/autograd/d.hpp>\n"},
          "ops/c.cpu.hpp: kernels may know"),
+        ({"ops/c.cpu.hpp": "#include <espalier/cuda/g.cuh>\n"}, "ops/c.cpu.hpp: kernels may know"),
+        ({"ops/c.cuda.cuh": "#include <espalier/autograd/d.hpp>\n"}, "ops/c.cuda.cuh: kernels may know"),
+        ({"cuda/g.cuh": "#include <espalier/autograd/d.hpp>\n"}, "cuda must not know autograd"),
         ({"core/a.hpp": "#include <espalier/core/e.hpp>\n", "core/e.hpp": "#include <espalier/core/a.hpp>\n"}, "cycle"),
         ({"core/a.hpp": "#include <espalier/core/gone.hpp>\n"}, "does not exist"),
         ({"core/a.hpp": '#include "b.hpp"\n'}, "expected <espalier/...>"),

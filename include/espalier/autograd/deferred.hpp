@@ -20,9 +20,9 @@ public:
     Deferred() = default;
     /// A tensor in memory.
     Deferred(Tensor<T> value) : value_(std::move(value)) {}
-    /// A map that `rows` makes, with what it reads; may be called from several threads at once.
-    Deferred(kernels::MapRows<T> rows, Device device)
-        : source_(std::make_shared<Source>(Source{std::move(rows), device, {}})) {}
+    /// A map that `rows` makes, with what it reads; may be called from several threads at once. A map of the CPU: on a
+    /// GPU, kernels fuse otherwise.
+    Deferred(kernels::MapRows<T> rows) : source_(std::make_shared<Source>(Source{std::move(rows), {}})) {}
 
     /// Whether it is a tensor or a map at all.
     bool defined() const { return source_ || value_.defined(); }
@@ -57,21 +57,20 @@ public:
         const auto& rows = source_->rows;
         return {rows.batch, rows.height, rows.width, rows.channels};
     }
-    Device device() const { return pending() ? source_->device : value().device(); }
+    Device device() const { return pending() ? Device::cpu : value().device(); }
     /// @}
 
 private:
     struct Source {
         kernels::MapRows<T> rows;
-        Device device;
         Tensor<T> made;
     };
 
     static void make(Source& source) {
         const auto& rows = source.rows;
-        Tensor<T> made({rows.batch, rows.height, rows.width, rows.channels}, source.device);
-        dispatch(source.device, [&](auto on) { kernels::write_map(on, rows, mutable_view<4>(made)); });
-        source = {{}, source.device, std::move(made)}; // what the rows were made of may go
+        Tensor<T> made({rows.batch, rows.height, rows.width, rows.channels});
+        kernels::write_map(Cpu(), rows, mutable_view<4>(made));
+        source = {{}, std::move(made)}; // what the rows were made of may go
     }
 
     mutable Tensor<T> value_;

@@ -6,6 +6,9 @@
 #include <espalier/core/compiled.hpp>
 #include <espalier/cpu/accumulate.hpp>
 #include <espalier/tensor/tensor.hpp>
+#if ESPALIER_CUDA
+#include <espalier/cuda/elementwise.cuh>
+#endif
 
 #include <functional>
 #include <memory>

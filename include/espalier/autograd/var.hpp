@@ -95,6 +95,7 @@ public:
     void backward(const Tensor<T>& dy) const {
         expect<StateError>(needs_grad(),
                            "backward: expected a value that depends on a parameter, got one that was not recorded");
+        expect_same_device("backward", *this, dy);
         propagate(node(), dy);
     }
 

@@ -51,10 +51,7 @@ template <class T> struct Simd {
     /// Reads the first `count` elements and no other memory, 0 <= count <= lanes; the other lanes are zero.
     static Vector load_first(const T* from, Index count) {
 #if defined(__AVX512F__)
-        if constexpr (sizeof(T) == 4)
-            return __builtin_ia32_loadups512_mask(from, Vector{}, static_cast<unsigned short>((1u << count) - 1));
-        else
-            return __builtin_ia32_loadupd512_mask(from, Vector{}, static_cast<unsigned char>((1u << count) - 1));
+        return load_mask(from, count);
 #elif defined(__AVX__)
         if constexpr (sizeof(T) == 4)
             return __builtin_ia32_maskloadps256(reinterpret_cast<const Vector*>(from), first(count));
@@ -69,17 +66,30 @@ template <class T> struct Simd {
     /// Writes the first `count` lanes and no other memory, 0 <= count <= lanes.
     static void store_first(T* to, Vector v, Index count) {
 #if defined(__AVX512F__)
-        if constexpr (sizeof(T) == 4)
-            __builtin_ia32_storeups512_mask(to, v, static_cast<unsigned short>((1u << count) - 1));
-        else
-            __builtin_ia32_storeupd512_mask(to, v, static_cast<unsigned char>((1u << count) - 1));
+        store_mask(to, v, count);
 #else
         for (Index i = 0; i < count; ++i) to[i] = v[i];
 #endif
     }
 
-#if defined(__AVX__) && !defined(__AVX512F__)
 private:
+#if defined(__AVX512F__)
+    // For each scalar type one: nvcc checks the types of builtins before it knows T.
+    typedef float Floats __attribute__((vector_size(64)));
+    typedef double Doubles __attribute__((vector_size(64)));
+    static Floats load_mask(const float* from, Index count) {
+        return __builtin_ia32_loadups512_mask(from, Floats{}, static_cast<unsigned short>((1u << count) - 1));
+    }
+    static Doubles load_mask(const double* from, Index count) {
+        return __builtin_ia32_loadupd512_mask(from, Doubles{}, static_cast<unsigned char>((1u << count) - 1));
+    }
+    static void store_mask(float* to, Floats v, Index count) {
+        __builtin_ia32_storeups512_mask(to, v, static_cast<unsigned short>((1u << count) - 1));
+    }
+    static void store_mask(double* to, Doubles v, Index count) {
+        __builtin_ia32_storeupd512_mask(to, v, static_cast<unsigned char>((1u << count) - 1));
+    }
+#elif defined(__AVX__)
     using Integer = std::conditional_t<sizeof(T) == 4, int, long long>;
     typedef Integer Lanes __attribute__((vector_size(ESPALIER_VECTOR_BYTES)));
 

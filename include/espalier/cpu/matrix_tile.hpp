@@ -55,7 +55,9 @@ private:
                 detail::keep_in_register(from[b]);
             });
             each([&](auto i, auto v) __attribute__((always_inline)) { sum[i][v] = S::zero(); });
+#ifndef __CUDACC__   // which does not know it
 #pragma GCC unroll 4 // what moves addresses on takes issue slots, too
+#endif
             for (const T* row = t.panel; row != end; row += row_size) {
                 typename S::Vector w[V];
                 detail::unrolled<V>([&](auto v) __attribute__((always_inline)) {

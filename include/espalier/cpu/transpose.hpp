@@ -2,6 +2,8 @@
 
 #include <espalier/core/simd.hpp>
 
+#include <cstdint>
+#include <type_traits>
 #include <utility>
 
 // A square of vectors, transposed in registers: how kernels write along one axis what they read along another, without
@@ -16,8 +18,15 @@ template <class T, Index d, Index... l>
 [[gnu::always_inline]] inline void exchange(typename Simd<T>::Vector& a, typename Simd<T>::Vector& b,
                                             std::integer_sequence<Index, l...>) {
     constexpr Index lanes = Simd<T>::lanes;
+#if defined(__clang__)
     const auto low = __builtin_shufflevector(a, b, (l & d ? lanes + (l ^ d) : l)...);
     b = __builtin_shufflevector(a, b, (l & d ? lanes + l : l | d)...);
+#else // the same to g++, and nvcc does not expand packs in the other
+    using Lane = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+    typedef Lane Lanes [[gnu::vector_size(sizeof(Lane) * lanes)]];
+    const auto low = __builtin_shuffle(a, b, Lanes{(l & d ? lanes + (l ^ d) : l)...});
+    b = __builtin_shuffle(a, b, Lanes{(l & d ? lanes + l : l | d)...});
+#endif
     a = low;
 }
 

@@ -1,20 +1,47 @@
 #pragma once
 
-#include <espalier/core/error.hpp>
+#include <espalier/core/stream.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
 
-/// Where a tensor lives.
-enum class Device { cpu };
+/// Where a tensor lives. A build without CUDA has the name of the GPU, too, and an error for who uses it.
+enum class Device { cpu, cuda };
 
-/// `cpu`
-inline std::string to_text(Device) { return "cpu"; }
+/// `cpu`, `cuda`
+inline std::string to_text(Device device) { return device == Device::cpu ? "cpu" : "cuda"; }
 
 /// Executor of CPU kernels: the first argument of every kernel, so that a device is an overload.
 struct Cpu {};
 
+#if ESPALIER_CUDA
+/// Executor of CUDA kernels: the stream that they are queued in.
+struct Cuda {
+    cudaStream_t stream; ///< of this thread
+};
+#endif
+
+namespace detail {
+[[noreturn]] inline void no_cuda() {
+    fail<DeviceError>("Device::cuda: expected a build with CUDA, got one for the CPU (ESPALIER_WITH_CUDA)");
+}
+} // namespace detail
+
 /// Calls `f` with the executor of a device: the library's one run-time branch over devices.
-template <class F> decltype(auto) dispatch(Device, F&& f) { return f(Cpu{}); }
+/// @throws DeviceError for the GPU, if this build has no CUDA or this machine none that works
+template <class F> decltype(auto) dispatch(Device device, F&& f) {
+    if (device == Device::cpu) return f(Cpu{});
+#if ESPALIER_CUDA
+    return f(Cuda{current_stream()});
+#else
+    detail::no_cuda();
+#endif
+}
+
+/// Throws DeviceError, naming the op, unless the operands (of anything with a `device()`) are on one device.
+template <class X, class... Operands> void expect_same_device(const char* op, const X& x, const Operands&... others) {
+    expect<DeviceError>(((others.device() == x.device()) && ...), op, ": expected operands on one device, got one on ",
+                        x.device(), " and one on ", x.device() == Device::cpu ? Device::cuda : Device::cpu);
+}
 
 /// Which kernels of convolutions and products run.
 ///
@@ -45,6 +72,38 @@ public:
 
 private:
     Path previous_;
+};
+
+/// What the operands of convolutions of floats are rounded to on the fast path of a GPU, whose tensor cores multiply
+/// shorter numbers much faster. Sums are floats. The CPU has no such choice, nor have doubles.
+///
+/// `fp32` rounds nothing. `tf32` keeps 10 bits of the mantissa, a relative error of up to 2^-11 an operand, and `bf16`
+/// 7 bits, up to 2^-8.
+enum class MatmulPrecision { fp32, tf32, bf16 };
+
+namespace detail {
+inline MatmulPrecision& thread_matmul_precision() {
+    thread_local MatmulPrecision precision = MatmulPrecision::fp32;
+    return precision;
+}
+} // namespace detail
+
+/// The precision that ops called from this thread take.
+inline MatmulPrecision current_matmul_precision() { return detail::thread_matmul_precision(); }
+
+/// Selects a precision for this thread until the end of the scope.
+class MatmulPrecisionScope {
+public:
+    /// Takes this precision from here on.
+    explicit MatmulPrecisionScope(MatmulPrecision precision) : previous_(current_matmul_precision()) {
+        detail::thread_matmul_precision() = precision;
+    }
+    ~MatmulPrecisionScope() { detail::thread_matmul_precision() = previous_; }
+    MatmulPrecisionScope(const MatmulPrecisionScope&) = delete;
+    MatmulPrecisionScope& operator=(const MatmulPrecisionScope&) = delete;
+
+private:
+    MatmulPrecision previous_;
 };
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -9,14 +9,18 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 /// Allocator of tensor memory: 64-byte aligned blocks, kept for reuse when released.
 ///
-/// Training allocates the same sizes again each step; fresh pages from the system would cost more than many kernels.
-/// Safe to use from several threads.
+/// Training allocates the same sizes again each step; fresh pages from the system would cost more than many kernels,
+/// and the GPU would have to come to rest for each. Safe to use from several threads. A GPU's blocks are reused in the
+/// order of a stream: what a block's last user has queued is done before what its next one queues. With
+/// ESPALIER_NO_CACHE in the environment every block comes from the system and goes back, so that memory checkers see
+/// each tensor.
 class MemoryPool {
 public:
-    /// The pool of this process. It outlives every tensor, static ones included, so it is never destroyed.
-    static MemoryPool& instance();
+    /// The pool of a device, one a process. It outlives every tensor, static ones included, so it is never destroyed.
+    static MemoryPool& instance(Device device = Device::cpu);
 
-    /// A block of at least `bytes` bytes, uninitialised. @throws Error when the system has no memory left
+    /// A block of at least `bytes` bytes, uninitialised.
+    /// @throws Error when the device has no memory left, which changes nothing; DeviceError if it is not there
     void* take(std::size_t bytes);
     /// Returns a block that `take(bytes)` gave.
     void give_back(void* block, std::size_t bytes) noexcept;
@@ -35,21 +39,21 @@ public:
     static constexpr std::size_t alignment = 64; ///< bytes: of a cache line, and of the widest vector
 
 private:
-    static std::size_t rounded(std::size_t bytes);
+    std::size_t rounded(std::size_t bytes) const;
 
     struct State; // below: its containers are for this file alone
-    MemoryPool();
+    explicit MemoryPool(Device device);
     State& state_;
 };
 
 /// Memory of one or more tensors of T that share it.
 template <class T> class Storage {
 public:
-    /// Takes memory for `count` elements from the pool; it is not initialised.
-    explicit Storage(Index count)
-        : bytes_(static_cast<std::size_t>(count) * sizeof(T)),
-          data_(static_cast<T*>(MemoryPool::instance().take(bytes_))) {}
-    ~Storage() { MemoryPool::instance().give_back(data_, bytes_); }
+    /// Takes memory for `count` elements from the device's pool; it is not initialised.
+    explicit Storage(Index count, Device device = Device::cpu)
+        : bytes_(static_cast<std::size_t>(count) * sizeof(T)), device_(device),
+          data_(static_cast<T*>(MemoryPool::instance(device).take(bytes_))) {}
+    ~Storage() { MemoryPool::instance(device_).give_back(data_, bytes_); }
     Storage(const Storage&) = delete;
     Storage& operator=(const Storage&) = delete;
 
@@ -58,6 +62,7 @@ public:
 
 private:
     std::size_t bytes_;
+    Device device_;
     T* data_;
 };
 
@@ -87,21 +92,53 @@ ESPALIER_BODY void* system_block(std::size_t bytes) {
         return block;
     }
 #endif
-    return std::aligned_alloc(MemoryPool::alignment, bytes);
+    void* block = nullptr;
+    return posix_memalign(&block, MemoryPool::alignment, bytes) == 0 ? block : nullptr;
+}
+ESPALIER_BODY void* system_block([[maybe_unused]] Device device, std::size_t bytes) {
+#if ESPALIER_CUDA
+    if (device == Device::cuda) {
+        current_stream(); // its errors, where there is no GPU, say more
+        void* block = nullptr;
+        const cudaError_t status = cudaMalloc(&block, bytes);
+        if (status == cudaErrorMemoryAllocation) cudaGetLastError(); // else the next launch would report it
+        if (status != cudaErrorMemoryAllocation) check_cuda("MemoryPool", status);
+        return block;
+    }
+#endif
+    return system_block(bytes);
+}
+ESPALIER_BODY void free_block([[maybe_unused]] Device device, void* block) noexcept {
+#if ESPALIER_CUDA
+    if (device == Device::cuda) return void(cudaFree(block)); // waits until the GPU is done with it
+#endif
+    std::free(block);
 }
 } // namespace detail
 
 struct MemoryPool::State {
+    explicit State(Device where) : device(where) {}
+
+    const Device device;
+    const bool caches = std::getenv("ESPALIER_NO_CACHE") == nullptr;
     std::mutex mutex;
     std::map<std::size_t, std::vector<void*>> free;
     std::size_t in_use = 0, peak = 0, cached = 0;
 };
 
-ESPALIER_BODY MemoryPool::MemoryPool() : state_(*new State) {}
+ESPALIER_BODY MemoryPool::MemoryPool(Device device) : state_(*new State(device)) {}
 
-ESPALIER_BODY MemoryPool& MemoryPool::instance() {
-    static MemoryPool* const pool = new MemoryPool;
+ESPALIER_BODY MemoryPool& MemoryPool::instance(Device device) {
+    if (device == Device::cpu) {
+        static MemoryPool* const pool = new MemoryPool(Device::cpu);
+        return *pool;
+    }
+#if ESPALIER_CUDA
+    static MemoryPool* const pool = new MemoryPool(Device::cuda);
     return *pool;
+#else
+    detail::no_cuda();
+#endif
 }
 
 ESPALIER_BODY void* MemoryPool::take(std::size_t bytes) {
@@ -117,31 +154,36 @@ ESPALIER_BODY void* MemoryPool::take(std::size_t bytes) {
             return block;
         }
     }
-    if (void* const block = detail::system_block(size)) return block;
-    release_cached();
-    if (void* const block = detail::system_block(size)) return block;
-    const std::lock_guard lock(state_.mutex);
-    state_.in_use -= size;
-    throw Error(
-        join_text("MemoryPool: expected room for ", size, " bytes, got none with ", state_.in_use, " bytes in use"));
+    try {
+        if (void* const block = detail::system_block(state_.device, size)) return block;
+        release_cached();
+        if (void* const block = detail::system_block(state_.device, size)) return block;
+        detail::fail<Error>("MemoryPool: expected room for ", size, " bytes on ", state_.device, ", got none with ",
+                            bytes_in_use() - size, " bytes in use");
+    } catch (...) {
+        const std::lock_guard lock(state_.mutex);
+        state_.in_use -= size;
+        throw;
+    }
 }
 
 ESPALIER_BODY void MemoryPool::give_back(void* block, std::size_t bytes) noexcept {
     const std::size_t size = rounded(bytes);
     const std::lock_guard lock(state_.mutex);
     state_.in_use -= size;
+    if (!state_.caches) return detail::free_block(state_.device, block);
     try {
         state_.free[size].push_back(block);
         state_.cached += size;
     } catch (...) {
-        std::free(block);
+        detail::free_block(state_.device, block);
     }
 }
 
 ESPALIER_BODY void MemoryPool::release_cached() {
     const std::lock_guard lock(state_.mutex);
     for (auto& [size, blocks] : state_.free)
-        for (void* const block : blocks) std::free(block);
+        for (void* const block : blocks) detail::free_block(state_.device, block);
     state_.free.clear();
     state_.cached = 0;
 }
@@ -167,7 +209,8 @@ ESPALIER_BODY std::size_t MemoryPool::bytes_cached() const {
 }
 
 // Sizes are rounded to eighths of a power of two: at most an eighth is lost, and nearby sizes share blocks.
-ESPALIER_BODY std::size_t MemoryPool::rounded(std::size_t bytes) {
+ESPALIER_BODY std::size_t MemoryPool::rounded(std::size_t bytes) const {
+    if (!state_.caches) return std::max<std::size_t>(1, bytes);
     std::size_t step = alignment;
     while (step * 16 <= bytes) step *= 2;
     return std::max(alignment, (bytes + step - 1) / step * step);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/core/parallel.hpp>
+#include <espalier/tensor/fill.hpp>
 #include <espalier/tensor/storage.hpp>
 #include <espalier/tensor/view.hpp>
 
@@ -21,7 +22,7 @@ public:
     /// Elements are not initialised.
     explicit Tensor(const Shape& shape, Device device = Device::cpu) : shape_(shape), device_(device) {
         for (const Index extent : shape) expect(extent >= 0, "Tensor: expected extents of at least 0, got ", shape);
-        storage_ = std::make_shared<Storage<T>>(shape.size());
+        storage_ = std::make_shared<Storage<T>>(shape.size(), device);
         data_ = storage_->data();
     }
 
@@ -39,11 +40,11 @@ public:
     /// Rank 0, one element.
     static Tensor scalar(T value, Device device = Device::cpu) { return full({}, value, device); }
     /// Copies `values`, row-major. @throws ShapeError if their number is not the shape's size
-    static Tensor from(const Shape& shape, const std::vector<T>& values) {
+    static Tensor from(const Shape& shape, const std::vector<T>& values, Device device = Device::cpu) {
         expect(static_cast<Index>(values.size()) == shape.size(), "Tensor::from: expected ", shape.size(),
                " values for shape ", shape, ", got ", values.size());
-        Tensor t(shape);
-        std::copy(values.begin(), values.end(), t.mutable_data());
+        Tensor t(shape, device);
+        detail::copy_bytes(t.mutable_data(), device, values.data(), Device::cpu, t.bytes());
         return t;
     }
 
@@ -64,39 +65,49 @@ public:
     /// Where its memory is.
     Device device() const { return device_; }
 
-    /// The elements, row-major without gaps. Changing them changes every tensor that shares the memory.
+    /// The elements, row-major without gaps, in the memory of the device: a GPU's are for its kernels alone. Changing
+    /// them changes every tensor that shares the memory.
     /// @{
     const T* data() const { return data_; }
     T* mutable_data() { return data_; }
     /// @}
-    /// The elements in memory order, for range-based loops.
+    /// The elements in memory order, for range-based loops. @throws DeviceError on a GPU: `to` the CPU first
     /// @{
-    const T* begin() const { return data_; }
+    const T* begin() const {
+        expect<DeviceError>(device_ == Device::cpu, "Tensor::begin: expected a tensor on cpu, got one on ", device_);
+        return data_;
+    }
     const T* end() const { return data_ + size(); }
     /// @}
-    /// A copy of the elements, in memory order.
-    std::vector<T> to_vector() const { return {begin(), end()}; }
+    /// A copy of the elements, in memory order. Waits for a GPU.
+    std::vector<T> to_vector() const {
+        std::vector<T> values(static_cast<std::size_t>(size()));
+        detail::copy_bytes(values.data(), Device::cpu, data_, device_, bytes());
+        return values;
+    }
 
-    /// The only element. @throws ShapeError if there is not exactly one
+    /// The only element. Waits for a GPU. @throws ShapeError if there is not exactly one
     T item() const {
         expect(size() == 1, "Tensor::item: expected one element, got shape ", shape_);
-        return *data_;
+        return element(0);
     }
-    /// Element at the given indices. @throws ShapeError if they do not fit the shape
-    template <class... I> T at(I... indices) const { return data_[offset(indices...)]; }
+    /// Element at the given indices. Waits for a GPU. @throws ShapeError if they do not fit the shape
+    template <class... I> T at(I... indices) const { return element(offset(indices...)); }
     /// Changes one element. @throws ShapeError unless there is one index an axis, each within its extent
-    template <class... I> void set(T value, I... indices) { data_[offset(indices...)] = value; }
+    template <class... I> void set(T value, I... indices) {
+        T* const to = data_ + offset(indices...);
+        if (device_ == Device::cpu)
+            *to = value;
+        else
+            detail::copy_bytes(to, device_, &value, Device::cpu, sizeof(T));
+    }
 
     /// Makes every element `value`.
-    void fill(T value) { std::fill_n(data_, size(), value); }
-    /// The same elements in memory of their own.
-    Tensor clone() const {
-        Tensor copy(shape_, device_);
-        parallel_ranges(size(), 16384, [&](Index begin, Index end) { // 64 KiB of floats
-            std::copy(data_ + begin, data_ + end, copy.data_ + begin);
-        });
-        return copy;
+    void fill(T value) {
+        dispatch(device_, [&](auto on) { kernels::fill(on, value, View<T, 1>(data_, {size()})); });
     }
+    /// The same elements in memory of their own.
+    Tensor clone() const { return copy_on(device_); }
 
     /// The same elements under another shape; one extent may be -1 and is worked out. Shares memory.
     Tensor reshape(Shape shape) const {
@@ -131,17 +142,32 @@ public:
     /// Whether any other tensor sees this memory: if none does, its last user may write over it.
     bool is_shared() const { return storage_.use_count() > 1; }
 
-    /// On that device; the same handle if it is there already.
-    Tensor to(Device) const { return *this; } // the CPU is the only device of this build
+    /// On that device; the same handle if it is there already. Waits for a GPU if it copies to or from one.
+    /// @throws DeviceError if the device is not there
+    Tensor to(Device device) const { return device == device_ || !defined() ? *this : copy_on(device); }
 
     /// All elements converted to another scalar type.
     template <class U> Tensor<U> cast() const {
         Tensor<U> converted(shape_, device_);
-        std::transform(begin(), end(), converted.mutable_data(), [](T v) { return static_cast<U>(v); });
+        dispatch(device_, [&](auto on) {
+            kernels::cast(on, View<const T, 1>(data_, {size()}), View<U, 1>(converted.mutable_data(), {size()}));
+        });
         return converted;
     }
 
 private:
+    std::size_t bytes() const { return static_cast<std::size_t>(size()) * sizeof(T); }
+    T element(Index i) const {
+        if (device_ == Device::cpu) return data_[i];
+        T value;
+        detail::copy_bytes(&value, Device::cpu, data_ + i, device_, sizeof(T));
+        return value;
+    }
+    Tensor copy_on(Device device) const {
+        Tensor copy(shape_, device);
+        detail::copy_bytes(copy.data_, device, data_, device_, bytes());
+        return copy;
+    }
     template <class... I> Index offset(I... indices) const {
         const Shape at{static_cast<Index>(indices)...};
         bool fits = at.rank() == rank();
