@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -15,13 +16,30 @@
 
 namespace espalier::test {
 
+/// The device that tests of ops run on: the CPU, or what ESPALIER_TEST_DEVICE in the environment says.
+inline Device device_under_test() {
+    static const Device device = [] {
+        const char* const name = std::getenv("ESPALIER_TEST_DEVICE");
+        return name && std::string(name) == "cuda" ? Device::cuda : Device::cpu;
+    }();
+    return device;
+}
+/// A tensor, or a constant with its value, on that device. What comes back is compared on the CPU.
+/// @{
+template <class T> Tensor<T> to_device(const Tensor<T>& x) { return x.to(device_under_test()); }
+template <class T> Var<T> on_device(const Tensor<T>& x) { return Var<T>(to_device(x)); }
+/// @}
+/// As above, a leaf that wants a gradient.
+template <class T> Var<T> parameter_on_device(const Tensor<T>& x) { return parameter(to_device(x.clone())); }
+
 /// Why `got` is not close to `expected`, or an empty text.
 ///
 /// Element i may differ by `factor` * eps(T) * scale[i], where scale is the sum of the absolute values of the terms
 /// that were added up to make it (a scale of one element serves all). NaN and infinity never pass.
 template <class T>
-std::string difference(const Tensor<T>& got, const Tensor<double>& expected, const Tensor<double>& scale,
+std::string difference(const Tensor<T>& got_on_device, const Tensor<double>& expected, const Tensor<double>& scale,
                        double factor) {
+    const Tensor<T> got = got_on_device.to(Device::cpu);
     if (got.shape() != expected.shape()) return join_text("shape: expected ", expected.shape(), ", got ", got.shape());
     for (Index i = 0; i < got.size(); ++i) {
         const double g = static_cast<double>(got.data()[i]), e = expected.data()[i];
@@ -46,13 +64,16 @@ void check_close(const Tensor<T>& got, const Tensor<double>& expected, double fa
 
 /// Fails the test case unless all gradients of `f` agree with central differences (see `check_gradients`).
 template <class F> void check_gradient(F&& f, const std::vector<Tensor<double>>& inputs) {
-    const GradientCheck result = check_gradients(f, inputs);
+    std::vector<Tensor<double>> there;
+    for (const auto& input : inputs) there.push_back(to_device(input));
+    const GradientCheck result = check_gradients(f, there);
     CHECK_MESSAGE(result.passed(), result.failure);
 }
 
 template <class T> bool same_bits(const Tensor<T>& a, const Tensor<T>& b) {
+    const Tensor<T> u = a.to(Device::cpu), v = b.to(Device::cpu);
     return a.shape() == b.shape() &&
-           (a.size() == 0 || std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.size()) * sizeof(T)) == 0);
+           (a.size() == 0 || std::memcmp(u.data(), v.data(), static_cast<std::size_t>(a.size()) * sizeof(T)) == 0);
 }
 
 /// Runs `f` with 1 and 2 threads and again with 2, and fails unless all tensors it returns have the same bits.
@@ -73,9 +94,9 @@ template <class F> void check_repeatable(F&& f) {
 /// Values and gradients of every input of `f` (`std::vector<Var<T>>&` to `Var<T>`), for `check_repeatable`.
 template <class T, class F> std::vector<Tensor<T>> forward_and_gradients(F&& f, const std::vector<Tensor<T>>& inputs) {
     std::vector<Var<T>> vars;
-    for (const auto& input : inputs) vars.push_back(parameter(input.clone()));
+    for (const auto& input : inputs) vars.push_back(parameter_on_device(input));
     const Var<T> y = f(vars);
-    y.backward(uniform<T>(y.shape(), Random(7, "cotangent"), -1, 1));
+    y.backward(uniform<T>(y.shape(), Random(7, "cotangent"), -1, 1).to(y.device()));
     std::vector<Tensor<T>> all{y.value()};
     for (auto& v : vars) all.push_back(v.grad().defined() ? v.grad() : zeros_like(v.value()));
     return all;

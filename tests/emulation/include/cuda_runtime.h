@@ -1,0 +1,176 @@
+#pragma once
+
+// A stand-in for the CUDA runtime that runs kernels on the CPU, for tests alone: found before the toolkit's header of
+// the same name, so that the library's kernels compile unchanged, by an ordinary compiler. Slow, small and strict;
+// docs/gpu.md says what it finds and what it can't.
+
+#include <emulation/block.hpp>
+#include <emulation/memory.hpp>
+
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <tuple>
+#include <utility>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+// All fibers of a block are on one thread of the system, so what is local to that thread is the block's.
+#define __shared__ thread_local
+#define __align__(bytes) alignas(bytes)
+
+#define __syncthreads() ::emulation::Block::current().wait(::emulation::State::block_barrier, 0, __FILE__, __LINE__)
+#define __syncwarp() ::emulation::Block::current().wait(::emulation::State::warp_barrier, ~0u, __FILE__, __LINE__)
+#define __shfl_sync(mask, v, source) ::emulation::Block::current().exchange(mask, v, int(source), __FILE__, __LINE__)
+#define __shfl_xor_sync(mask, v, bits)                                                                                 \
+    ::emulation::Block::current().exchange(mask, v, int(::emulation::Block::current().lane() ^ unsigned(bits)),        \
+                                           __FILE__, __LINE__)
+#define __shfl_down_sync(mask, v, by)                                                                                  \
+    ::emulation::Block::current().exchange(mask, v, int(::emulation::Block::current().lane() + unsigned(by)),          \
+                                           __FILE__, __LINE__)
+/// What all 32 lanes offer, at most 32 bytes each: for instructions of a whole warp.
+#define cudaEmulatedWarp(...) ::emulation::Block::current().all(__VA_ARGS__, __FILE__, __LINE__)
+#define __ballot_sync(mask, predicate) ::emulation::Block::current().ballot(mask, predicate, __FILE__, __LINE__)
+
+template <class T> T atomicAdd(T* to, T value) { return std::atomic_ref<T>(*to).fetch_add(value); }
+template <class T> T atomicMax(T* to, T value) {
+    std::atomic_ref<T> target(*to);
+    T seen = target.load();
+    while (seen < value && !target.compare_exchange_weak(seen, value)) {}
+    return seen;
+}
+inline std::uint64_t __umul64hi(std::uint64_t a, std::uint64_t b) {
+    return static_cast<std::uint64_t>((static_cast<unsigned __int128>(a) * b) >> 64);
+}
+
+inline unsigned char* cudaEmulatedDynamicShared() { return ::emulation::Block::current().shared(); }
+
+using cudaStream_t = struct CUstream_st*;
+constexpr unsigned cudaStreamNonBlocking = 1;
+
+enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInvalidConfiguration = 9,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorNoDevice = 100
+};
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+
+inline const char* cudaGetErrorName(cudaError_t error) {
+    switch (error) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
+    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    }
+    return "?";
+}
+inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline cudaError_t cudaRuntimeGetVersion(int* version) {
+    *version = 13000;
+    return cudaSuccess;
+}
+inline cudaError_t cudaGetDeviceCount(int* count) {
+    *count = 1;
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+    static char mark;
+    *stream = reinterpret_cast<cudaStream_t>(&mark);
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+
+inline cudaError_t cudaMalloc(void** block, std::size_t bytes) {
+    *block = emulation::Memory::instance().take(bytes);
+    return *block ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+inline cudaError_t cudaFree(void* block) {
+    return !block || emulation::Memory::instance().give_back(block) ? cudaSuccess : cudaErrorInvalidValue;
+}
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
+    const emulation::Memory::Access access;
+    std::memcpy(to, from, bytes);
+    return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
+    const emulation::Memory::Access access;
+    std::memset(to, value, bytes);
+    return cudaSuccess;
+}
+
+struct cudaLaunchAttribute {};
+struct cudaLaunchConfig_t {
+    dim3 gridDim, blockDim;
+    std::size_t dynamicSmemBytes = 0;
+    cudaStream_t stream = nullptr;
+    cudaLaunchAttribute* attrs = nullptr;
+    unsigned numAttrs = 0;
+};
+
+namespace emulation {
+inline std::size_t shared_limit = 48 * 1024; // of the next launch
+}
+template <class... P> cudaError_t cudaFuncSetAttribute(void (*)(P...), cudaFuncAttribute, int bytes) {
+    if (bytes > 227 * 1024) return cudaErrorInvalidValue; // what a block of an H100 may have
+    emulation::shared_limit = static_cast<std::size_t>(bytes);
+    return cudaSuccess;
+}
+
+template <class... P, class... A>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
+    const dim3 grid = config->gridDim, threads = config->blockDim;
+    const std::size_t count = std::size_t(threads.x) * threads.y * threads.z;
+    const std::size_t limit = std::exchange(emulation::shared_limit, 48 * 1024);
+    if (count == 0 || count > emulation::Block::most_threads || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
+        grid.y > 65535 || grid.z > 65535 || config->dynamicSmemBytes > limit)
+        return cudaErrorInvalidConfiguration;
+    const std::tuple<P...> values(std::forward<A>(arguments)...);
+    const std::function<void()> body = [&] { std::apply(kernel, values); };
+    const auto run = [&](unsigned b) {
+        ::gridDim = grid;
+        ::blockDim = threads;
+        ::blockIdx = {b % grid.x, b / grid.x % grid.y, b / (grid.x * grid.y)};
+        emulation::Block::current().run(body, config->dynamicSmemBytes);
+    };
+    const emulation::Memory::Access access;
+#if EMULATION_TSAN
+    // A thread of the system a block, so that what two blocks do is unordered: as many at a time as the sanitizer can
+    // keep apart.
+    const std::size_t at_once = std::max<std::size_t>(1, 4000 / count);
+    std::exception_ptr failure;
+    std::mutex mutex;
+    std::vector<std::thread> blocks;
+    for (unsigned b = 0; b < grid.x * grid.y * grid.z; ++b) {
+        if (blocks.size() == at_once) {
+            for (auto& block : blocks) block.join();
+            blocks.clear();
+        }
+        blocks.emplace_back([&, b] {
+            try {
+                run(b);
+            } catch (...) {
+                const std::lock_guard lock(mutex);
+                failure = std::current_exception();
+            }
+        });
+    }
+    for (auto& block : blocks) block.join();
+    if (failure) std::rethrow_exception(failure);
+#else
+    for (const unsigned b : emulation::sequence(grid.x * grid.y * grid.z)) run(b);
+#endif
+    return cudaSuccess;
+}
