@@ -12,7 +12,7 @@ TEST_CASE_TEMPLATE("concat: values along each axis", T, float, double) {
         for (const Index extent : {2, 0, 1, 3}) {
             Shape shape{2, 3, 4};
             shape[axis] = extent;
-            operands.push_back(Var<T>(random_tensor<T>(shape, extent == 1 ? "a" : "b")));
+            operands.push_back(on_device(random_tensor<T>(shape, extent == 1 ? "a" : "b")));
         }
         const auto y = concat(operands, axis).value();
         REQUIRE(y.size(axis) == 6);
@@ -26,7 +26,7 @@ TEST_CASE_TEMPLATE("concat: values along each axis", T, float, double) {
                 }
         CHECK(same_bits(concat(operands, axis - 3).value(), y));
     }
-    const Var<T> x(random_tensor<T>({2, 3}));
+    const auto x = on_device(random_tensor<T>({2, 3}));
     CHECK(same_bits(concat({x}, 0).value(), x.value()));
 }
 
@@ -43,13 +43,13 @@ TEST_CASE("concat: a tensor with itself, and a concat with its operand") {
     const auto x = random_tensor<double>({2, 3}, "x");
     check_gradient([](auto& v) { return concat({v[0], v[0]}, -1); }, {x});
     check_gradient([](auto& v) { return concat({concat({v[0], v[1]}, 1), v[0]}, 1); }, {x, x});
-    auto p = parameter(x);
-    concat({p, p}, 1).backward(Tensor<double>::from({2, 6}, {1, 2, 3, 10, 20, 30, 4, 5, 6, 40, 50, 60}));
+    auto p = parameter_on_device(x);
+    concat({p, p}, 1).backward(to_device(Tensor<double>::from({2, 6}, {1, 2, 3, 10, 20, 30, 4, 5, 6, 40, 50, 60})));
     CHECK(p.grad().to_vector() == std::vector<double>{11, 22, 33, 44, 55, 66});
 }
 
 TEST_CASE("concat: a constant operand gets no gradient") {
-    const Var<double> constant(random_tensor<double>({2, 1}));
+    const auto constant = on_device(random_tensor<double>({2, 1}));
     check_gradient([&](auto& v) { return concat({constant, v[0]}, 1); }, {random_tensor<double>({2, 3})});
 }
 
@@ -64,7 +64,8 @@ TEST_CASE_TEMPLATE("concat: same bits on 1 and 2 threads", T, float, double) {
 }
 
 TEST_CASE("concat: operands that do not fit") {
-    const Var<float> a(Tensor<float>::ones({2, 3})), b(Tensor<float>::ones({4, 3})), c(Tensor<float>::ones({2, 3, 1}));
+    const auto a = on_device(Tensor<float>::ones({2, 3})), b = on_device(Tensor<float>::ones({4, 3})),
+               c = on_device(Tensor<float>::ones({2, 3, 1}));
     CHECK_THROWS_WITH_AS(concat(std::vector<Var<float>>{}, 0), "concat: expected at least one operand, got none",
                          ShapeError);
     CHECK_THROWS_WITH_AS(concat({a, b}, 1),
@@ -74,7 +75,8 @@ TEST_CASE("concat: operands that do not fit") {
 }
 
 TEST_CASE("concat: channels keep their order, a tensor with itself its channels twice") {
-    const auto a = parameter(Tensor<float>::ones({2, 3})), b = parameter(Tensor<float>::ones({2, 5}));
+    const auto a = parameter_on_device(Tensor<float>::ones({2, 3})),
+               b = parameter_on_device(Tensor<float>::ones({2, 5}));
     CHECK(rule_text(concat({a, b}, -1)) == "declared 0.-1[0+3]=y.-1 1.-1[0+5]=y.-1[3]");
     CHECK(rule_text(concat({a, a}, 1)) == "declared 0.-1[0+3]=y.-1 1.-1[0+3]=y.-1[3]");
     CHECK(rule_text(concat({a, a}, 0)) == "declared 0.-1=y.-1 1.-1=y.-1");

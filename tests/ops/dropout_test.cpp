@@ -9,19 +9,19 @@ using namespace espalier::test;
 TEST_CASE_TEMPLATE("dropout: element i is kept and scaled when draw i says so", T, float, double) {
     const Random random(5, "dropout");
     const auto x = random_tensor<T>({3, 4, 5});
-    const auto y = dropout(Var<T>(x), 0.25, random).value();
+    const auto y = dropout(on_device(x), 0.25, random).value().to(Device::cpu);
     REQUIRE(y.shape() == x.shape());
     for (Index i = 0; i < x.size(); ++i) {
         const bool kept = random.uniform(static_cast<std::uint64_t>(i)) >= 0.25;
         CHECK(y.data()[i] == (kept ? x.data()[i] * static_cast<T>(1 / 0.75) : T(0)));
     }
-    CHECK(dropout(Var<T>(Tensor<T>(Shape{2, 0})), 0.5, random).shape() == Shape{2, 0});
+    CHECK(dropout(on_device(Tensor<T>(Shape{2, 0})), 0.5, random).shape() == Shape{2, 0});
 }
 
 TEST_CASE("dropout: the share that is dropped, and another stream drops others") {
     const Index n = 100000;
-    const Var<float> ones(Tensor<float>::ones({n}));
-    const auto y = dropout(ones, 0.3, Random(5, "dropout")).value();
+    const auto ones = on_device(Tensor<float>::ones({n}));
+    const auto y = dropout(ones, 0.3, Random(5, "dropout")).value().to(Device::cpu);
     const auto other = dropout(ones, 0.3, Random(5, "dropout").substream(1)).value();
     const auto dropped = std::count(y.begin(), y.end(), 0.f);
     // Binomial with deviation sqrt(n p (1 - p)) = 145: five of them is one failure in millions of streams.
@@ -36,7 +36,7 @@ TEST_CASE("dropout: gradients") {
 TEST_CASE("dropout: NaN and infinity in a dropped element are dropped") {
     const Random random(5, "dropout");
     const auto x = Tensor<float>::full({64}, std::numeric_limits<float>::infinity());
-    const auto y = dropout(Var<float>(x), 0.5, random).value();
+    const auto y = dropout(on_device(x), 0.5, random).value();
     for (Index i = 0; i < 64; ++i) CHECK((y.at(i) == 0) == (random.uniform(static_cast<std::uint64_t>(i)) < 0.5));
 }
 
@@ -48,7 +48,7 @@ TEST_CASE_TEMPLATE("dropout: same bits on 1 and 2 threads", T, float, double) {
 }
 
 TEST_CASE("dropout: probability 0 is the identity, 1 and more an error") {
-    const auto x = parameter(random_tensor<float>({3}));
+    const auto x = parameter_on_device(random_tensor<float>({3}));
     CHECK(dropout(x, 0, Random(1, "dropout")).node() == x.node());
     CHECK_THROWS_WITH_AS(dropout(x, 1, Random(1, "dropout")), "dropout: expected a probability in [0, 1), got 1",
                          ShapeError);

@@ -16,15 +16,15 @@ TEST_CASE_TEMPLATE("mse: values", T, float, double) {
         }
         const double count = static_cast<double>(a.size());
         // Rounded once from double in float; a rounding a term, of terms below 4, in double.
-        check_close(mse(Var<T>(a), Var<T>(b)).value(), Tensor<double>::scalar(sum / count), 4);
+        check_close(mse(on_device(a), on_device(b)).value(), Tensor<double>::scalar(sum / count), 4);
     }
 }
 
 TEST_CASE("mse: gradients, with both operands, one, and the same twice") {
     const auto a = random_tensor<double>({3, 4}, "a"), b = random_tensor<double>({3, 4}, "b");
     check_gradient([](auto& v) { return mse(v[0], v[1]); }, {a, b});
-    check_gradient([&](auto& v) { return mse(v[0], Var<double>(b)); }, {a});
-    check_gradient([&](auto& v) { return mse(Var<double>(b), v[0]); }, {a});
+    check_gradient([&](auto& v) { return mse(v[0], on_device(b)); }, {a});
+    check_gradient([&](auto& v) { return mse(on_device(b), v[0]); }, {a});
     check_gradient([](auto& v) { return mse(v[0], v[0]); }, {a});
 }
 
@@ -36,10 +36,11 @@ TEST_CASE_TEMPLATE("mse: same bits on 1 and 2 threads", T, float, double) {
 }
 
 TEST_CASE("mse: nothing is broadcast, nothing is averaged over nothing") {
-    const Var<float> a(Tensor<float>::ones({2, 3})), b(Tensor<float>::ones({3})), none(Tensor<float>(Shape{0}));
+    const auto a = on_device(Tensor<float>::ones({2, 3})), b = on_device(Tensor<float>::ones({3})),
+               none = on_device(Tensor<float>(Shape{0}));
     CHECK_THROWS_WITH_AS(mse(a, b), "mse: expected two operands of one shape with elements, got [2,3] and [3]",
                          ShapeError);
     CHECK_THROWS_WITH_AS(mse(none, none), doctest::Contains("got [0] and [0]"), ShapeError);
-    CHECK(rule_text(mse(parameter(a.value()), a)) ==
+    CHECK(rule_text(mse(parameter_on_device(a.value()), a)) ==
           "declared block 0 (mean over channels) block 1 (mean over channels)");
 }

@@ -23,7 +23,7 @@ TEST_CASE_TEMPLATE("pad: values", T, float, double) {
     for (const Shape& shape : {Shape{2, 3, 4}, Shape{1, 1, 1}, Shape{2, 3, 0}}) {
         const auto x = random_tensor<T>(shape);
         for (const auto& [before, after] : cases) {
-            const auto y = pad(Var<T>(x), before, after, 7).value();
+            const auto y = pad(on_device(x), before, after, 7).value();
             REQUIRE(y.shape() == Shape{shape[0] + before[0] + after[0], shape[1] + before[1] + after[1],
                                        shape[2] + before[2] + after[2]});
             for (Index i = 0; i < y.size(0); ++i)
@@ -35,7 +35,7 @@ TEST_CASE_TEMPLATE("pad: values", T, float, double) {
                     }
         }
     }
-    CHECK(pad(Var<T>(Tensor<T>::scalar(3)), {}, {}).item() == 3);
+    CHECK(pad(on_device(Tensor<T>::scalar(3)), {}, {}).item() == 3);
 }
 
 TEST_CASE("pad: gradients") {
@@ -54,7 +54,7 @@ TEST_CASE_TEMPLATE("pad: same bits on 1 and 2 threads", T, float, double) {
 }
 
 TEST_CASE("pad: counts that do not fit") {
-    const Var<float> x(Tensor<float>::ones({2, 5}));
+    const auto x = on_device(Tensor<float>::ones({2, 5}));
     CHECK_THROWS_WITH_AS(pad(x, {1}, {0, 0}),
                          "pad: expected 2 counts of at least 0 before and after for [2,5], got [1] and [0,0]",
                          ShapeError);
@@ -62,7 +62,7 @@ TEST_CASE("pad: counts that do not fit") {
 }
 
 TEST_CASE("pad: channels move by what is in front of them") {
-    const auto x = parameter(Tensor<float>::ones({2, 5}));
+    const auto x = parameter_on_device(Tensor<float>::ones({2, 5}));
     CHECK(rule_text(pad(x, {0, 2}, {0, 1})) ==
           "declared 0.-1[0+5]=y.-1[2] block y[0+2] (channels that pad adds) block y[7+1] (channels that pad adds)");
     CHECK(rule_text(pad(x, {1, 0}, {0, 0})) == "declared 0.-1[0+5]=y.-1");

@@ -34,7 +34,7 @@ double square(double v) { return v * v; }
 TEST_CASE_TEMPLATE("sum, mean, norm: every set of axes", T, float, double) {
     for (const Shape& shape : {Shape{2, 3, 4, 5}, Shape{3, 1, 2, 1}, Shape{1, 4, 1, 3}, Shape{2, 0, 3, 2}}) {
         const auto x = random_tensor<T>(shape);
-        const Var<T> v(x);
+        const auto v = on_device(x);
         for (const auto& axes : axis_lists) {
             CAPTURE(to_text(axes));
             const auto identity = [](double u) { return u; };
@@ -68,8 +68,8 @@ TEST_CASE("sum, mean, norm: gradients") {
 
 TEST_CASE("norm: gradients at 0 are 0") {
     for (const Norm kind : {Norm::l1, Norm::l2, Norm::squared_l2}) {
-        auto x = parameter(Tensor<double>::from({2, 2}, {0, 0, 3, 4}));
-        norm(x, {1}, kind).backward(Tensor<double>::ones({2}));
+        auto x = parameter_on_device(Tensor<double>::from({2, 2}, {0, 0, 3, 4}));
+        norm(x, {1}, kind).backward(Tensor<double>::ones({2}, x.device()));
         CHECK(x.grad().at(0, 0) == 0);
         CHECK(x.grad().at(0, 1) == 0);
         CHECK(x.grad().at(1, 1) == (kind == Norm::l1 ? 1.0 : kind == Norm::l2 ? 0.8 : 8.0));
@@ -77,11 +77,11 @@ TEST_CASE("norm: gradients at 0 are 0") {
 }
 
 TEST_CASE("norm: the l2 norm of large floats does not overflow on the way") {
-    CHECK(norm(Var<float>(Tensor<float>::from({2}, {3e30f, 4e30f})), Norm::l2).item() == doctest::Approx(5e30));
+    CHECK(norm(on_device(Tensor<float>::from({2}, {3e30f, 4e30f})), Norm::l2).item() == doctest::Approx(5e30));
 }
 
 TEST_CASE("sum, mean, norm: shapes, negative axes and everything at once") {
-    const Var<float> x(random_tensor<float>({2, 3, 4}));
+    const auto x = on_device(random_tensor<float>({2, 3, 4}));
     CHECK(sum(x, {1}).shape() == Shape{2, 4});
     CHECK(sum(x, {1}, Keep::yes).shape() == Shape{2, 1, 4});
     CHECK(sum(x, {-1, 0}).shape() == Shape{3});
@@ -90,9 +90,9 @@ TEST_CASE("sum, mean, norm: shapes, negative axes and everything at once") {
     CHECK(sum(x).shape() == Shape{});
     CHECK(mean(x).item() == doctest::Approx(static_cast<double>(sum(x).item()) / 24));
     CHECK(norm(x, Norm::l1).shape() == Shape{});
-    CHECK(sum(Var<float>(Tensor<float>::scalar(3))).item() == 3);
-    CHECK(sum(Var<float>(Tensor<float>(Shape{0, 3}))).item() == 0);
-    CHECK(mean(Var<float>(Tensor<float>(Shape{2, 3, 0})), {1}).shape() == Shape{2, 0});
+    CHECK(sum(on_device(Tensor<float>::scalar(3))).item() == 3);
+    CHECK(sum(on_device(Tensor<float>(Shape{0, 3}))).item() == 0);
+    CHECK(mean(on_device(Tensor<float>(Shape{2, 3, 0})), {1}).shape() == Shape{2, 0});
 }
 
 TEST_CASE_TEMPLATE("sum, mean, norm: same bits on 1 and 2 threads", T, float, double) {
@@ -105,7 +105,7 @@ TEST_CASE_TEMPLATE("sum, mean, norm: same bits on 1 and 2 threads", T, float, do
 }
 
 TEST_CASE("sum, mean, norm: axes that are not there, named twice, or empty") {
-    const Var<float> x(Tensor<float>(Shape{2, 0, 4}));
+    const auto x = on_device(Tensor<float>(Shape{2, 0, 4}));
     CHECK_THROWS_WITH_AS(sum(x, {3}), "sum: expected axes of [2,0,4], got 3", ShapeError);
     CHECK_THROWS_WITH_AS(mean(x, {-4}), "mean: expected axes of [2,0,4], got -4", ShapeError);
     CHECK_THROWS_WITH_AS(norm(x, {0, -3}, Norm::l1), "norm: expected each axis once, got [0,-3]", ShapeError);
@@ -113,11 +113,11 @@ TEST_CASE("sum, mean, norm: axes that are not there, named twice, or empty") {
 }
 
 TEST_CASE("sum, mean, norm: channels pass unless they are reduced") {
-    const auto x = parameter(Tensor<float>::ones({2, 4, 4, 3}));
+    const auto x = parameter_on_device(Tensor<float>::ones({2, 4, 4, 3}));
     CHECK(rule_text(sum(x, {1, 2})) == "declared 0.-1=y.-1");
     CHECK(rule_text(mean(x, {0, 1, 2}, Keep::yes)) == "declared 0.-1=y.-1");
     CHECK(rule_text(sum(x, {3})) == "declared");
     CHECK(rule_text(mean(x, {-1})) == "declared block 0 (mean over channels)");
     CHECK(rule_text(norm(x, Norm::l2)) == "declared block 0 (norm over channels)");
-    CHECK(rule_text(sum(parameter(Tensor<float>::scalar(1)))) == "declared");
+    CHECK(rule_text(sum(parameter_on_device(Tensor<float>::scalar(1)))) == "declared");
 }

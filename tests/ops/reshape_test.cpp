@@ -8,15 +8,15 @@ using namespace espalier::test;
 
 TEST_CASE_TEMPLATE("reshape, flatten: the same elements", T, float, double) {
     const auto x = random_tensor<T>({2, 3, 2, 4});
-    const Var<T> v(x);
+    const auto v = on_device(x);
     for (const auto& y : {reshape(v, {6, 8}), reshape(v, {4, -1, 2}), reshape(v, {48}), flatten(v)})
         CHECK(y.value().to_vector() == x.to_vector());
     CHECK(reshape(v, {4, -1, 2}).shape() == Shape{4, 6, 2});
     CHECK(flatten(v).shape() == Shape{2, 24});
-    CHECK(flatten(Var<T>(random_tensor<T>({3, 2}))).shape() == Shape{3, 2});
-    CHECK(flatten(Var<T>(Tensor<T>(Shape{3, 2, 2, 0}))).shape() == Shape{3, 0});
-    CHECK(flatten(Var<T>(Tensor<T>(Shape{0, 2, 2, 5}))).shape() == Shape{0, 20});
-    CHECK(reshape(Var<T>(Tensor<T>::scalar(2)), {1, 1}).shape() == Shape{1, 1});
+    CHECK(flatten(on_device(random_tensor<T>({3, 2}))).shape() == Shape{3, 2});
+    CHECK(flatten(on_device(Tensor<T>(Shape{3, 2, 2, 0}))).shape() == Shape{3, 0});
+    CHECK(flatten(on_device(Tensor<T>(Shape{0, 2, 2, 5}))).shape() == Shape{0, 20});
+    CHECK(reshape(on_device(Tensor<T>::scalar(2)), {1, 1}).shape() == Shape{1, 1});
 }
 
 TEST_CASE("reshape, flatten: gradients, also of a value that is used elsewhere") {
@@ -28,10 +28,10 @@ TEST_CASE("reshape, flatten: gradients, also of a value that is used elsewhere")
 
 TEST_CASE("reshape: gradients that share memory are not added to in place") {
     // Both branches hand their input the memory of the cotangent; adding one to the other must not change it.
-    auto x = parameter(Tensor<double>::ones({2}));
+    auto x = parameter_on_device(Tensor<double>::ones({2}));
     const auto y = reshape(x, {1, 2});
     const auto once = reshape(y, {2});
-    const auto dy = Tensor<double>::from({2}, {1, 10});
+    const auto dy = to_device(Tensor<double>::from({2}, {1, 10}));
     once.backward(dy);
     once.backward(dy);
     CHECK(dy.to_vector() == std::vector<double>{1, 10});
@@ -45,7 +45,7 @@ TEST_CASE_TEMPLATE("reshape: same bits on 1 and 2 threads", T, float, double) {
 }
 
 TEST_CASE("reshape, flatten: shapes that do not fit") {
-    const Var<float> x(Tensor<float>::ones({2, 3})), row(Tensor<float>::ones({3}));
+    const auto x = on_device(Tensor<float>::ones({2, 3})), row = on_device(Tensor<float>::ones({3}));
     CHECK_THROWS_WITH_AS(reshape(x, {4, 2}), doctest::Contains("expected a shape of 6 elements for [2,3], got [4,2]"),
                          ShapeError);
     CHECK_THROWS_WITH_AS(reshape(x, {4, -1}), doctest::Contains("got [4,-1]"), ShapeError);
@@ -53,7 +53,7 @@ TEST_CASE("reshape, flatten: shapes that do not fit") {
 }
 
 TEST_CASE("reshape, flatten: channels follow where the last extents divide each other") {
-    const auto leaf = [](const Shape& shape) { return parameter(Tensor<float>::ones(shape)); };
+    const auto leaf = [](const Shape& shape) { return parameter_on_device(Tensor<float>::ones(shape)); };
     CHECK(rule_text(flatten(leaf({2, 3, 2, 4}))) == "declared y.-1=0.-1%4");
     CHECK(rule_text(flatten(leaf({2, 1, 1, 4}))) == "declared 0.-1=y.-1");
     CHECK(rule_text(flatten(leaf({2, 3, 2, 1}))) == "declared y.-1=0.-1%1");

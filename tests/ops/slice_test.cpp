@@ -28,11 +28,11 @@ TEST_CASE_TEMPLATE("slice: values", T, float, double) {
                     const Index at = along == 0 ? i : along == 1 ? j : k;
                     if (at >= begin && at < end && (at - begin) % step == 0) expected.push_back(x.at(i, j, k));
                 }
-        const auto y = slice(Var<T>(x), axis, begin, end, step).value();
+        const auto y = slice(on_device(x), axis, begin, end, step).value();
         CHECK(y.to_vector() == expected);
         CHECK(y.size(axis) == (end - begin + step - 1) / step);
     }
-    CHECK(slice(Var<T>(Tensor<T>(Shape{0, 2})), 0, 0, 0).shape() == Shape{0, 2});
+    CHECK(slice(on_device(Tensor<T>(Shape{0, 2})), 0, 0, 0).shape() == Shape{0, 2});
 }
 
 TEST_CASE("slice: gradients") {
@@ -49,7 +49,7 @@ TEST_CASE_TEMPLATE("slice: same bits on 1 and 2 threads", T, float, double) {
 }
 
 TEST_CASE("slice: ranges that do not fit") {
-    const Var<float> x(Tensor<float>::ones({2, 5}));
+    const auto x = on_device(Tensor<float>::ones({2, 5}));
     CHECK_THROWS_WITH_AS(slice(x, 2, 0, 1), "slice: expected an axis of [2,5], got 2", ShapeError);
     CHECK_THROWS_WITH_AS(slice(x, 1, 2, 6),
                          "slice: expected 0 <= begin <= end <= 5 and a step of at least 1 along axis 1 of [2,5], got "
@@ -61,7 +61,7 @@ TEST_CASE("slice: ranges that do not fit") {
 }
 
 TEST_CASE("slice: the channels between begin and end pass") {
-    const auto x = parameter(Tensor<float>::ones({2, 5}));
+    const auto x = parameter_on_device(Tensor<float>::ones({2, 5}));
     CHECK(rule_text(slice(x, 0, 0, 1)) == "declared 0.-1=y.-1");
     CHECK(rule_text(slice(x, 0, 0, 2, 2)) == "declared 0.-1=y.-1");
     CHECK(rule_text(slice(x, -1, 2, 4)) ==

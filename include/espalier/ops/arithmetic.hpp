@@ -7,6 +7,18 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 namespace detail {
 
+// As in ops/math.hpp.
+struct Add {
+    template <class T> ESPALIER_HD T operator()(T u, T v) const { return u + v; }
+};
+struct Subtract {
+    template <class T> ESPALIER_HD T operator()(T u, T v) const { return u - v; }
+};
+template <class T> struct Times {
+    T factor;
+    ESPALIER_HD T operator()(T v) const { return v * factor; }
+};
+
 /// Shape of an elementwise result: axes are matched from the last, and an extent of 1 or a missing axis is repeated.
 inline Shape broadcast_shape(const char* op, const Shape& a, const Shape& b) {
     const int rank = std::max(a.rank(), b.rank());
@@ -30,10 +42,7 @@ template <class T, class F> Tensor<T> binary(const Shape& shape, F f, const Tens
 }
 template <class T> Tensor<T> scaled(const Tensor<T>& x, T factor) {
     Tensor<T> y = empty_like(x);
-    dispatch(x.device(), [&](auto on) {
-        kernels::elementwise(
-            on, [factor](T v) { return v * factor; }, mutable_strided(y), strided(x));
-    });
+    dispatch(x.device(), [&](auto on) { kernels::elementwise(on, Times<T>{factor}, mutable_strided(y), strided(x)); });
     return y;
 }
 
@@ -59,10 +68,9 @@ inline ChannelRule binary_rule(const Shape& a, const Shape& b, const Shape& y, Z
 /// y = a + sign * b
 template <class T> Var<T> add_signed(const char* op, const Var<T>& a, const Var<T>& b, T sign) {
     const Shape shape = broadcast_shape(op, a.shape(), b.shape());
-    const Tensor<T> y = sign > 0 ? binary(
-                                       shape, [](T u, T v) { return u + v; }, a.value(), b.value())
-                                 : binary(
-                                       shape, [](T u, T v) { return u - v; }, a.value(), b.value());
+    expect_same_device(op, a, b);
+    const Tensor<T> y =
+        sign > 0 ? binary(shape, Add(), a.value(), b.value()) : binary(shape, Subtract(), a.value(), b.value());
     return record<T>(op, y, {a, b}, binary_rule(a.shape(), b.shape(), shape, Zero::kept_by_both),
                      [a_shape = a.shape(), b_shape = b.shape(), sign](const Tensor<T>& dy, const Inputs<T>& input) {
                          const auto give = [&](Node<T>& node, const Shape& own, bool negated) {
@@ -92,16 +100,16 @@ template <class T> Var<T> sub(const Var<T>& a, const Var<T>& b) { return detail:
 /// y = a * b, element by element, broadcast as in `add`;  da = dy * b,  db = dy * a.
 template <class T> Var<T> mul(const Var<T>& a, const Var<T>& b) {
     const Shape shape = detail::broadcast_shape("mul", a.shape(), b.shape());
-    const auto product = [](T u, T v) { return u * v; };
+    expect_same_device("mul", a, b);
     const auto backward =
-        [product, shape, a_shape = a.shape(), b_shape = b.shape(), a_kept = b.needs_grad() ? a.value() : Tensor<T>(),
+        [shape, a_shape = a.shape(), b_shape = b.shape(), a_kept = b.needs_grad() ? a.value() : Tensor<T>(),
          b_kept = a.needs_grad() ? b.value() : Tensor<T>()](const Tensor<T>& dy, const Inputs<T>& input) {
             if (input[0].needs_grad())
-                input[0].add_grad(detail::sum_to(a_shape, detail::binary(shape, product, dy, b_kept)));
+                input[0].add_grad(detail::sum_to(a_shape, detail::binary(shape, detail::Multiply(), dy, b_kept)));
             if (input[1].needs_grad())
-                input[1].add_grad(detail::sum_to(b_shape, detail::binary(shape, product, dy, a_kept)));
+                input[1].add_grad(detail::sum_to(b_shape, detail::binary(shape, detail::Multiply(), dy, a_kept)));
         };
-    return record<T>("mul", detail::binary(shape, product, a.value(), b.value()), {a, b},
+    return record<T>("mul", detail::binary(shape, detail::Multiply(), a.value(), b.value()), {a, b},
                      detail::binary_rule(a.shape(), b.shape(), shape, detail::Zero::kept_by_either), backward);
 }
 

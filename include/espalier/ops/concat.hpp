@@ -22,6 +22,7 @@ template <class T> Var<T> concat(const std::vector<Var<T>>& operands, int axis) 
         if (other.rank() == rank) other[axis] = shape[axis];
         expect(other == shape, "concat: expected shapes that differ along axis ", axis, " only, got ",
                operands[0].shape(), " and ", operand.shape());
+        expect_same_device("concat", operands[0], operand);
         begins.push_back(shape[axis]);
         extents.push_back(operand.size(axis));
         shape[axis] += operand.size(axis);

@@ -4,6 +4,9 @@
 #include <espalier/core/compiled.hpp>
 #include <espalier/core/random.hpp>
 #include <espalier/cpu/elementwise.hpp>
+#if ESPALIER_CUDA
+#include <espalier/ops/dropout.cuda.cuh>
+#endif
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -17,6 +20,14 @@ inline void keep_mask(Cpu, double probability, const Random& random, View<std::u
 }
 
 } // namespace kernels
+
+namespace detail {
+// As in ops/math.hpp.
+template <class T> struct KeepScaled {
+    T factor;
+    ESPALIER_HD T operator()(T v, std::uint8_t keep) const { return keep ? v * factor : T(0); }
+};
+} // namespace detail
 
 /// Inverted dropout: y[i] = 0 with the given probability, else x[i] / (1 - probability); dx the same of dy.
 ///
@@ -32,9 +43,7 @@ template <class T> Var<T> dropout(const Var<T>& x, double probability, const Ran
     const auto masked = [mask, factor = static_cast<T>(1 / (1 - probability))](const Tensor<T>& from) {
         Tensor<T> to = empty_like(from);
         dispatch(from.device(), [&](auto on) {
-            kernels::elementwise(
-                on, [factor](T v, std::uint8_t keep) { return keep ? v * factor : T(0); }, mutable_strided(to),
-                strided(from), strided(mask));
+            kernels::elementwise(on, detail::KeepScaled<T>{factor}, mutable_strided(to), strided(from), strided(mask));
         });
         return to;
     };

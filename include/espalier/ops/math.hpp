@@ -10,6 +10,33 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 namespace detail {
 
+// Functions of one element, and what they make of its gradient g. Types, not lambdas: nvcc launches no kernel of a
+// lambda's type.
+struct Exp {
+    template <class T> ESPALIER_HD T operator()(T v) const { return std::exp(v); }
+};
+struct Log {
+    template <class T> ESPALIER_HD T operator()(T v) const { return std::log(v); }
+};
+struct Abs {
+    template <class T> ESPALIER_HD T operator()(T v) const { return std::abs(v); }
+};
+struct Sqrt {
+    template <class T> ESPALIER_HD T operator()(T v) const { return std::sqrt(v); }
+};
+struct Multiply {
+    template <class T> ESPALIER_HD T operator()(T u, T v) const { return u * v; }
+};
+struct LogSlope {
+    template <class T> ESPALIER_HD T operator()(T v, T g) const { return g / v; }
+};
+struct AbsSlope {
+    template <class T> ESPALIER_HD T operator()(T v, T g) const { return v > 0 ? g : v < 0 ? -g : T(0); }
+};
+struct SqrtSlope {
+    template <class T> ESPALIER_HD T operator()(T y, T g) const { return y == 0 ? T(0) : g / (2 * y); }
+};
+
 enum class Keeps { x, y }; // what the derivative is computed from
 
 /// y = f(x), element by element; dx = df(kept, dy).
@@ -30,33 +57,25 @@ Var<T> unary(const char* op, const Var<T>& x, ChannelRule rule, Keeps keeps, F f
 
 /// y = e^x;  dx = y dy.
 template <class T> Var<T> exp(const Var<T>& x) {
-    return detail::unary(
-        "exp", x, ChannelRule::same().moves_zero(), detail::Keeps::y, [](T v) { return std::exp(v); },
-        [](T y, T g) { return y * g; });
+    return detail::unary("exp", x, ChannelRule::same().moves_zero(), detail::Keeps::y, detail::Exp(),
+                         detail::Multiply());
 }
 
 /// y = ln x;  dx = dy / x. As in `std::log`, y is -inf at 0 and NaN below.
 template <class T> Var<T> log(const Var<T>& x) {
-    return detail::unary(
-        "log", x, ChannelRule::same().moves_zero(), detail::Keeps::x, [](T v) { return std::log(v); },
-        [](T v, T g) { return g / v; });
+    return detail::unary("log", x, ChannelRule::same().moves_zero(), detail::Keeps::x, detail::Log(),
+                         detail::LogSlope());
 }
 
 /// y = |x|;  dx = sign(x) dy, which is 0 at 0.
 template <class T> Var<T> abs(const Var<T>& x) {
-    return detail::unary(
-        "abs", x, ChannelRule::same(), detail::Keeps::x, [](T v) { return std::abs(v); },
-        [](T v, T g) { return v > 0   ? g
-                              : v < 0 ? -g
-                                      : T(0); });
+    return detail::unary("abs", x, ChannelRule::same(), detail::Keeps::x, detail::Abs(), detail::AbsSlope());
 }
 
 /// y = square root of x;  dx = dy / (2 y), and 0 where x = 0, so that one zero does not make a whole gradient infinite.
 /// As in `std::sqrt`, y is NaN below 0.
 template <class T> Var<T> sqrt(const Var<T>& x) {
-    return detail::unary(
-        "sqrt", x, ChannelRule::same(), detail::Keeps::y, [](T v) { return std::sqrt(v); },
-        [](T y, T g) { return y == 0 ? T(0) : g / (2 * y); });
+    return detail::unary("sqrt", x, ChannelRule::same(), detail::Keeps::y, detail::Sqrt(), detail::SqrtSlope());
 }
 
 ESPALIER_COMPILED_FUNCTION(exp);

@@ -4,6 +4,10 @@
 #include <espalier/core/compiled.hpp>
 #include <espalier/cpu/elementwise.hpp>
 #include <espalier/cpu/reduce.hpp>
+#include <espalier/ops/math.hpp>
+#if ESPALIER_CUDA
+#include <espalier/cuda/reduce.cuh>
+#endif
 
 #include <cmath>
 #include <functional>
@@ -17,6 +21,23 @@ enum class Keep { no, yes };
 enum class Norm { l1, l2, squared_l2 };
 
 namespace detail {
+
+// As in ops/math.hpp.
+struct Square {
+    template <class T> ESPALIER_HD double operator()(T v) const {
+        return static_cast<double>(v) * static_cast<double>(v);
+    }
+};
+struct SquareSlope {
+    template <class T> ESPALIER_HD T operator()(T v, T g) const { return 2 * v * g; }
+};
+struct RootSlope {
+    template <class T> ESPALIER_HD T operator()(T g, T y) const { return y == 0 ? T(0) : g / y; }
+};
+template <class T> struct DividedBy {
+    T divisor;
+    ESPALIER_HD T operator()(T v) const { return v / divisor; }
+};
 
 using AxisSet = std::array<bool, Shape::max_rank>;
 
@@ -99,14 +120,12 @@ template <class T>
 Var<T> divided_sum(const char* op, const Var<T>& x, const AxisSet& reduced, Keep keep, Index divisor,
                    const char* blocked) {
     const auto count = static_cast<double>(divisor);
-    const Tensor<T> y = reduce<T>(
-        reduced, std::identity(), [count](double sum) { return sum / count; }, x.value());
+    const Tensor<T> y = reduce<T>(reduced, std::identity(), DividedBy<double>{count}, x.value());
     const auto backward = [shape = x.shape(), kept = y.shape(), n = static_cast<T>(divisor)](const Tensor<T>& dy,
                                                                                              const Inputs<T>& input) {
         Tensor<T> dx(shape, dy.device());
         dispatch(dy.device(), [&](auto on) {
-            kernels::elementwise(
-                on, [n](T g) { return g / n; }, mutable_strided(dx), broadcast_to(dy.reshape(kept), shape));
+            kernels::elementwise(on, DividedBy<T>{n}, mutable_strided(dx), broadcast_to(dy.reshape(kept), shape));
         });
         input[0].add_grad(std::move(dx));
     };
@@ -144,12 +163,9 @@ template <class T> Var<T> mean(const Var<T>& x) { return mean(x, detail::all_axe
 /// Gradients: sign(x), x / y and 2 x; that of |x| is 0 at x = 0, that of the l2 norm 0 at y = 0.
 template <class T> Var<T> norm(const Var<T>& x, const std::vector<int>& axes, Norm kind, Keep keep = Keep::no) {
     const auto reduced = detail::axis_set("norm", x.shape(), axes);
-    const auto absolute = [](T v) { return std::abs(v); };
-    const auto square = [](T v) { return static_cast<double>(v) * static_cast<double>(v); };
-    const Tensor<T> y = kind == Norm::l1   ? detail::reduce<T>(reduced, absolute, std::identity(), x.value())
-                        : kind == Norm::l2 ? detail::reduce<T>(
-                                                 reduced, square, [](double s) { return std::sqrt(s); }, x.value())
-                                           : detail::reduce<T>(reduced, square, std::identity(), x.value());
+    const Tensor<T> y = kind == Norm::l1   ? detail::reduce<T>(reduced, detail::Abs(), std::identity(), x.value())
+                        : kind == Norm::l2 ? detail::reduce<T>(reduced, detail::Square(), detail::Sqrt(), x.value())
+                                           : detail::reduce<T>(reduced, detail::Square(), std::identity(), x.value());
     const auto backward = [kind, v = x.value(), kept = y.shape(),
                            root = kind == Norm::l2 ? y : Tensor<T>()](const Tensor<T>& dy, const Inputs<T>& input) {
         Tensor<T> dx = empty_like(v);
@@ -158,15 +174,14 @@ template <class T> Var<T> norm(const Var<T>& x, const std::vector<int>& axes, No
                 kernels::elementwise(on, f, mutable_strided(dx), strided(v), broadcast_to(g, v.shape()));
             };
             if (kind == Norm::l1) {
-                spread(dy.reshape(kept), [](T a, T g) { return a > 0 ? g : a < 0 ? -g : T(0); });
+                spread(dy.reshape(kept), detail::AbsSlope());
             } else if (kind == Norm::squared_l2) {
-                spread(dy.reshape(kept), [](T a, T g) { return 2 * a * g; });
+                spread(dy.reshape(kept), detail::SquareSlope());
             } else {
                 Tensor<T> slope = empty_like(root);
-                kernels::elementwise(
-                    on, [](T g, T r) { return r == 0 ? T(0) : g / r; }, mutable_strided(slope),
-                    strided(dy.reshape(kept)), strided(root));
-                spread(slope, [](T a, T g) { return a * g; });
+                kernels::elementwise(on, detail::RootSlope(), mutable_strided(slope), strided(dy.reshape(kept)),
+                                     strided(root));
+                spread(slope, detail::Multiply());
             }
         });
         input[0].add_grad(std::move(dx));

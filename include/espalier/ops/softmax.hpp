@@ -2,6 +2,9 @@
 
 #include <espalier/autograd/var.hpp>
 #include <espalier/core/compiled.hpp>
+#if ESPALIER_CUDA
+#include <espalier/ops/softmax.cuda.cuh>
+#endif
 
 #include <cmath>
 
