@@ -26,12 +26,12 @@ template <class T> void check_case(const Case& c, double factor = direct) {
     CAPTURE(c.options.dilation);
     CAPTURE(c.options.groups);
     const auto x = random_tensor<T>(c.x), w = random_tensor<T>(c.w, "w"), b = random_tensor<T>({c.w[0]}, "b");
-    const Var<T> xv = parameter(x), wv = parameter(w), bv = parameter(b);
+    const Var<T> xv = parameter_on_device(x), wv = parameter_on_device(w), bv = parameter_on_device(b);
     const Var<T> y = conv2d(xv, wv, bv, c.options);
     const Reference expected = reference(x, w, b, c.options);
     check_close(y.value(), expected.value, factor, expected.scale);
     const auto dy = random_tensor<T>(y.shape(), "dy");
-    y.backward(dy);
+    y.backward(to_device(dy));
     const auto [dx, dw] = reference_gradients(x, w, dy, c.options);
     check_close(xv.grad(), dx.value, factor, dx.scale);
     check_close(wv.grad(), dw.value, factor, dw.scale);
@@ -40,6 +40,25 @@ template <class T> void check_case(const Case& c, double factor = direct) {
     const Reference plain = reference(x, w, Tensor<T>(), c.options);
     // One sum from first to last may lose half an eps of its running value at each term.
     check_close(conv2d(xv, wv, c.options).value(), plain.value, 64, plain.scale);
+}
+
+/// Whole numbers from -3 to 3, which every precision keeps.
+Tensor<float> whole_numbers(const Shape& shape, const char* name) {
+    Tensor<float> x = random_tensor<float>(shape, name);
+    for (Index i = 0; i < x.size(); ++i) x.mutable_data()[i] = std::round(3.49f * x.data()[i]);
+    return x;
+}
+
+/// The relative L2 error of `got`, and that of 0 where nothing was expected.
+double relative_error(const Tensor<float>& got_on_device, const Tensor<double>& expected) {
+    const Tensor<float> got = got_on_device.to(Device::cpu);
+    double error = 0, norm = 0;
+    for (Index i = 0; i < expected.size(); ++i) {
+        const double e = expected.data()[i], apart = static_cast<double>(got.data()[i]) - e;
+        error += apart * apart;
+        norm += e * e;
+    }
+    return std::sqrt(error / norm);
 }
 
 } // namespace
@@ -98,6 +117,7 @@ TEST_CASE_TEMPLATE("conv2d: groups and depthwise", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("conv2d: maps that go Winograd's way", T, float, double) {
+    if (device_under_test() != Device::cpu) return;
     check_case<T>({{3, 16, 15, 24}, {40, 3, 3, 24}, {.padding = 1}}, transformed);
     check_case<T>({{4, 14, 14, 40}, {34, 3, 3, 20}, {.padding = 1, .groups = 2}}, transformed);
     check_case<T>({{64, 2, 2, 48}, {40, 3, 3, 48}, {.padding = 1}}, transformed);
@@ -121,18 +141,92 @@ TEST_CASE_TEMPLATE("conv2d: the gradient of the data is added to one that is the
         CAPTURE(to_text(c.x));
         const auto x = random_tensor<T>(c.x), w = random_tensor<T>(c.w, "w"), before = random_tensor<T>(c.x, "before");
         const auto gradients = [&](bool adds) {
-            const Var<T> xv = parameter(x), wv = parameter(w);
-            if (adds) xv.node()->add_grad(before.clone());
+            const Var<T> xv = parameter_on_device(x), wv = parameter_on_device(w);
+            if (adds) xv.node()->add_grad(to_device(before.clone()));
             const Var<T> y = conv2d(xv, wv, c.options);
-            y.backward(random_tensor<T>(y.shape(), "dy"));
+            y.backward(to_device(random_tensor<T>(y.shape(), "dy")));
             return std::vector<Tensor<T>>{xv.grad(), wv.grad()};
         };
         const auto alone = gradients(false), added = gradients(true);
         Tensor<T> expected = before.clone();
-        for (Index i = 0; i < expected.size(); ++i) expected.mutable_data()[i] += alone[0].data()[i];
+        const Tensor<T> dx = alone[0].to(Device::cpu);
+        for (Index i = 0; i < expected.size(); ++i) expected.mutable_data()[i] += dx.data()[i];
         CHECK(same_bits(added[0], expected));
         CHECK(same_bits(added[1], alone[1]));
     }
+}
+
+TEST_CASE("conv2d: tensor cores add what they should, whatever the shape") {
+    if (device_under_test() != Device::cuda) return;
+    for (const MatmulPrecision precision : {MatmulPrecision::tf32, MatmulPrecision::bf16}) {
+        const MatmulPrecisionScope scope(precision);
+        for (const Case& c :
+             {Case{{2, 7, 9, 5}, {11, 3, 3, 5}, {2, 1, 1}}, Case{{2, 7, 9, 8}, {12, 3, 2, 8}, {3, 2, 2}},
+              Case{{1, 6, 5, 37}, {49, 3, 3, 37}, {.padding = 1}}, Case{{2, 5, 5, 36}, {68, 3, 3, 36}, {.padding = 1}},
+              Case{{3, 9, 8, 64}, {64, 3, 3, 64}, {.padding = 1}}, Case{{2, 6, 6, 70}, {35, 1, 1, 70}, {.stride = 2}},
+              Case{{2, 6, 7, 8}, {8, 3, 3, 4}, {2, 1, 1, 2}}, Case{{1, 33, 29, 3}, {37, 3, 3, 3}, {.padding = 1}},
+              Case{{2, 5, 6, 4}, {4, 1, 1, 4}, {}}, Case{{2, 6, 5, 11}, {11, 3, 3, 1}, {.padding = 1, .groups = 11}}}) {
+            CAPTURE(to_text(c.x));
+            CAPTURE(to_text(c.w));
+            const auto x = whole_numbers(c.x, "x"), w = whole_numbers(c.w, "w"), b = whole_numbers({c.w[0]}, "b");
+            const Var<float> xv = parameter_on_device(x), wv = parameter_on_device(w), bv = parameter_on_device(b);
+            const auto before = whole_numbers(c.x, "before");
+            xv.node()->add_grad(to_device(before.clone()));
+            const Var<float> y = conv2d(xv, wv, bv, c.options);
+            check_close(y.value(), reference(x, w, b, c.options).value, 0); // sums of such numbers are exact
+            const auto dy = whole_numbers(y.shape(), "dy");
+            y.backward(to_device(dy));
+            auto [dx, dw] = reference_gradients(x, w, dy, c.options);
+            for (Index i = 0; i < before.size(); ++i)
+                dx.value.mutable_data()[i] += static_cast<double>(before.data()[i]);
+            check_close(xv.grad(), dx.value, 0);
+            check_close(wv.grad(), dw.value, 0);
+        }
+        const auto x = whole_numbers({1, 183, 185, 1}, "x"),
+                   w = whole_numbers({33, 1, 1, 1}, "w"); // enough for tall tiles
+        check_close(conv2d(on_device(x), on_device(w), {}).value(), reference(x, w, Tensor<float>(), {}).value, 0);
+    }
+}
+
+TEST_CASE("conv2d: operands are rounded as far as was asked, and nowhere else") {
+    if (device_under_test() != Device::cuda) return;
+    const Shape shape{2, 9, 8, 24}, filters{20, 3, 3, 24};
+    const Conv2dOptions options{.padding = 1};
+    const auto x = random_tensor<float>(shape), w = random_tensor<float>(filters, "w");
+    const auto dy = random_tensor<float>({2, 9, 8, 20}, "dy");
+    const auto passes = [&](Path path, MatmulPrecision precision) {
+        const PathScope path_scope(path);
+        const MatmulPrecisionScope scope(precision);
+        const Var<float> xv = parameter_on_device(x), wv = parameter_on_device(w);
+        const Var<float> y = conv2d(xv, wv, options);
+        y.backward(to_device(dy));
+        return std::vector<Tensor<float>>{y.value(), xv.grad(), wv.grad()};
+    };
+    const auto [dx, dw] = reference_gradients(x, w, dy, options);
+    const Tensor<double> expected[]{reference(x, w, Tensor<float>(), options).value, dx.value, dw.value};
+    // Rounding to m bits of mantissa errs by at most u = 2^-(m + 1), so a product of two operands by about 2 u and, the
+    // errors being independent, by sqrt(2) u in the mean square at most: 7e-4 for tf32, m = 10, and 5.5e-3 for bf16,
+    // m = 7. Errors of the terms are independent, too, so the sums err no more. Rounded at random they err by 0.4 u
+    // each; a tenth of the bound is less than that.
+    for (const auto& [precision, bound] :
+         {std::pair(MatmulPrecision::tf32, 1e-3), std::pair(MatmulPrecision::bf16, 8e-3)}) {
+        const auto rounded = passes(Path::fast, precision);
+        for (std::size_t i = 0; i < rounded.size(); ++i) {
+            const double error = relative_error(rounded[i], expected[i]);
+            CHECK_MESSAGE((error < bound && error > bound / 10), "pass ", i, ": ", error);
+        }
+        const auto plain = passes(Path::precise, MatmulPrecision::fp32), precise = passes(Path::precise, precision);
+        for (std::size_t i = 0; i < plain.size(); ++i) CHECK(same_bits(plain[i], precise[i]));
+        const auto in_order = passes(Path::fixed_order, MatmulPrecision::fp32),
+                   still = passes(Path::fixed_order, precision);
+        CHECK(same_bits(in_order[0], still[0]));
+        const auto doubles = [&](MatmulPrecision of_doubles) {
+            const MatmulPrecisionScope scope(of_doubles);
+            return conv2d(on_device(x.cast<double>()), on_device(w.cast<double>()), options).value();
+        };
+        CHECK(same_bits(doubles(MatmulPrecision::fp32), doubles(precision)));
+    }
+    CHECK(current_matmul_precision() == MatmulPrecision::fp32);
 }
 
 TEST_CASE("conv2d: gradients agree with differences") {
@@ -184,11 +278,12 @@ TEST_CASE_TEMPLATE("conv2d: on the fixed-order path channels that are zero can g
     thin(w, thin_w);
     const PathScope scope(Path::fixed_order);
     const Conv2dOptions options{.padding = 1};
-    const auto whole = conv2d(Var<T>(x), Var<T>(w), Var<T>(b), options).value();
-    CHECK(same_bits(whole, conv2d(Var<T>(thin_x), Var<T>(thin_w), Var<T>(b), options).value()));
+    const auto whole = conv2d(on_device(x), on_device(w), on_device(b), options).value().to(Device::cpu);
+    CHECK(same_bits(whole, conv2d(on_device(thin_x), on_device(thin_w), on_device(b), options).value()));
 
     // Filters are independent of each other: the first 9 alone give the same bits.
-    const auto some = conv2d(Var<T>(x), Var<T>(w.rows(0, 9)), Var<T>(b.rows(0, 9)), options).value();
+    const auto some =
+        conv2d(on_device(x), on_device(w.rows(0, 9)), on_device(b.rows(0, 9)), options).value().to(Device::cpu);
     bool same = true;
     for (Index m = 0; m < some.size() / 9; ++m)
         for (Index k = 0; k < 9; ++k) same = same && some.data()[m * 9 + k] == whole.data()[m * K + k];
@@ -199,12 +294,12 @@ TEST_CASE_TEMPLATE("conv2d: no images, no channels, no filters", T, float, doubl
     for (const Path path : {Path::fast, Path::fixed_order}) {
         const PathScope scope(path);
         const auto run = [&](const Shape& x, const Shape& w, Index groups) {
-            const Var<T> xv = parameter(Tensor<T>::ones(x)), wv = parameter(Tensor<T>::ones(w));
-            const Var<T> bv = parameter(Tensor<T>::full({w[0]}, T(2)));
+            const Var<T> xv = parameter_on_device(Tensor<T>::ones(x)), wv = parameter_on_device(Tensor<T>::ones(w));
+            const Var<T> bv = parameter_on_device(Tensor<T>::full({w[0]}, T(2)));
             const Var<T> y = conv2d(xv, wv, bv, {.padding = 1, .groups = groups});
-            y.backward(Tensor<T>::ones(y.shape()));
-            for (const T v : xv.grad()) CHECK(v == T(0));
-            for (const T v : wv.grad()) CHECK(v == T(0));
+            y.backward(Tensor<T>::ones(y.shape(), y.device()));
+            for (const T v : xv.grad().to_vector()) CHECK(v == T(0));
+            for (const T v : wv.grad().to_vector()) CHECK(v == T(0));
             CHECK(xv.grad().shape() == x);
             CHECK(wv.grad().shape() == w);
             return y.value();
@@ -214,16 +309,16 @@ TEST_CASE_TEMPLATE("conv2d: no images, no channels, no filters", T, float, doubl
         CHECK(run({2, 4, 4, 4}, {0, 3, 3, 2}, 2).shape() == Shape{2, 4, 4, 0});
         const auto y = run({2, 4, 4, 0}, {3, 3, 3, 0}, 1);
         CHECK(y.shape() == Shape{2, 4, 4, 3});
-        for (const T v : y) CHECK(v == T(2));
+        for (const T v : y.to_vector()) CHECK(v == T(2));
     }
 }
 
 TEST_CASE("conv2d: what does not fit is refused") {
-    const Var<float> x(Tensor<float>::ones({1, 4, 4, 6})), w(Tensor<float>::ones({4, 3, 3, 6}));
+    const auto x = on_device(Tensor<float>::ones({1, 4, 4, 6})), w = on_device(Tensor<float>::ones({4, 3, 3, 6}));
     const auto refused = [&](const Var<float>& wrong, const Conv2dOptions& o, const char* text) {
         CHECK_THROWS_WITH_AS(conv2d(x, wrong, o), doctest::Contains(text), ShapeError);
     };
-    const auto filters = [](const Shape& shape) { return Var<float>(Tensor<float>::ones(shape)); };
+    const auto filters = [](const Shape& shape) { return on_device(Tensor<float>::ones(shape)); };
     refused(filters({4, 3, 3}), {}, "expected x [N,H,W,C] and w [K,R,S,C/groups], got x [1,4,4,6] and w [4,3,3]");
     refused(filters({4, 3, 3, 5}), {}, "expected filters [K,R,S,6] for x [1,4,4,6] in 1 group, got [4,3,3,5]");
     refused(filters({4, 3, 3, 6}), {.groups = 2}, "expected filters [K,R,S,3] for x [1,4,4,6] in 2 groups");
@@ -237,10 +332,32 @@ TEST_CASE("conv2d: what does not fit is refused") {
     CHECK_THROWS_WITH_AS(conv2d(x, w, filters({3}), {}), doctest::Contains("expected a bias [4], got [3]"), ShapeError);
 }
 
+TEST_CASE("conv2d: operands are on one device") {
+    if (device_under_test() == Device::cpu) return;
+    const Tensor<float> x = Tensor<float>::ones({1, 4, 4, 6}), w = Tensor<float>::ones({4, 3, 3, 6});
+    CHECK_THROWS_WITH_AS(conv2d(on_device(x), Var<float>(w), {}), doctest::Contains("conv2d: expected operands on one"),
+                         DeviceError);
+    CHECK_THROWS_AS(conv2d(on_device(x), on_device(w), Var<float>(Tensor<float>::ones({4})), {}), DeviceError);
+}
+
+#if ESPALIER_CUDA
+TEST_CASE("conv2d: what a GPU can't count in 32 bits is refused") {
+    const Index many = Index(1) << 31;
+    CHECK_NOTHROW(detail::expect_countable({1000, 1000, 1000, 4}, {4, 3, 3, 4}, {1000, 1000, 1000, 4}));
+    CHECK_THROWS_WITH_AS(detail::expect_countable({many, 1, 1, 4}, {4, 1, 1, 4}, {many, 1, 1, 4}),
+                         doctest::Contains("fewer than 2^31 pixels"), ShapeError);
+    CHECK_THROWS_AS(detail::expect_countable({1, 32768, 32768, 4}, {1, 1, 1, 4}, {1, 32768, 32768, 1}), ShapeError);
+    CHECK_THROWS_AS(detail::expect_countable({1, 8, 8, 32768}, {65536, 1, 1, 32768}, {1, 8, 8, 65536}), ShapeError);
+}
+#endif
+
 TEST_CASE("conv2d: the channel rule") {
     const auto rule = [](const Shape& x, const Shape& w, Index groups) {
-        const Var<float> xv = parameter(Tensor<float>::ones(x)), wv = parameter(Tensor<float>::ones(w));
-        return conv2d(xv, wv, parameter(Tensor<float>::ones({w[0]})), {.padding = 1, .groups = groups}).node()->rule;
+        const Var<float> xv = parameter_on_device(Tensor<float>::ones(x)),
+                         wv = parameter_on_device(Tensor<float>::ones(w));
+        return conv2d(xv, wv, parameter_on_device(Tensor<float>::ones({w[0]})), {.padding = 1, .groups = groups})
+            .node()
+            ->rule;
     };
     const ChannelRule plain = rule({2, 4, 5, 6}, {4, 3, 3, 6}, 1);
     CHECK(plain.weight() == 1);

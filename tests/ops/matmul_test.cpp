@@ -38,13 +38,13 @@ TEST_CASE_TEMPLATE("matmul: value and gradients", T, float, double) {
                 CAPTURE(c);
                 CAPTURE(k);
                 const auto a = random_tensor<T>({m, c}, "a"), b = random_tensor<T>({c, k}, "b");
-                const Var<T> av = parameter(a), bv = parameter(b);
+                const Var<T> av = parameter_on_device(a), bv = parameter_on_device(b);
                 const Var<T> y = matmul(av, bv);
                 // One rounding a term of random sign; 16 allows for some of them to line up.
                 const auto [value, scale] = reference(a, b);
                 check_close(y.value(), value, 16, scale);
                 const auto dy = random_tensor<T>({m, k}, "dy");
-                y.backward(dy);
+                y.backward(to_device(dy));
                 const auto [da, da_scale] = reference(dy, turned(b));
                 check_close(av.grad(), da, 16, da_scale);
                 const auto [db, db_scale] = reference(turned(a), dy);
@@ -77,31 +77,39 @@ TEST_CASE_TEMPLATE("matmul: on the fixed-order path terms that are zero can go w
         next += kept;
     }
     const PathScope scope(Path::fixed_order);
-    CHECK(same_bits(matmul(Var<T>(a), Var<T>(b)).value(), matmul(Var<T>(thin_a), Var<T>(thin_b)).value()));
+    CHECK(same_bits(matmul(on_device(a), on_device(b)).value(), matmul(on_device(thin_a), on_device(thin_b)).value()));
 }
 
 TEST_CASE_TEMPLATE("matmul: extents of 0", T, float, double) {
     for (const Path path : {Path::fast, Path::fixed_order}) {
         const PathScope scope(path);
         const auto run = [](Index m, Index c, Index k) {
-            const Var<T> a = parameter(Tensor<T>::ones({m, c})), b = parameter(Tensor<T>::ones({c, k}));
+            const Var<T> a = parameter_on_device(Tensor<T>::ones({m, c})),
+                         b = parameter_on_device(Tensor<T>::ones({c, k}));
             const Var<T> y = matmul(a, b);
-            y.backward(Tensor<T>::ones(y.shape()));
-            for (const T v : a.grad()) CHECK(v == T(0));
-            for (const T v : b.grad()) CHECK(v == T(0));
+            y.backward(Tensor<T>::ones(y.shape(), y.device()));
+            for (const T v : a.grad().to_vector()) CHECK(v == T(0));
+            for (const T v : b.grad().to_vector()) CHECK(v == T(0));
             return y.value();
         };
         CHECK(run(0, 3, 4).shape() == Shape{0, 4});
         CHECK(run(3, 4, 0).shape() == Shape{3, 0});
         const auto y = run(3, 0, 2);
         CHECK(y.shape() == Shape{3, 2});
-        for (const T v : y) CHECK(v == T(0));
+        for (const T v : y.to_vector()) CHECK(v == T(0));
     }
 }
 
 TEST_CASE("matmul: what does not fit is refused") {
-    const Var<float> a(Tensor<float>::ones({2, 3})), b(Tensor<float>::ones({2, 3}));
+    const auto a = on_device(Tensor<float>::ones({2, 3})), b = on_device(Tensor<float>::ones({2, 3}));
     CHECK_THROWS_WITH_AS(matmul(a, b), doctest::Contains("expected a [M,C] and b [C,K], got a [2,3] and b [2,3]"),
                          ShapeError);
-    CHECK_THROWS_AS(matmul(a, Var<float>(Tensor<float>::ones({3}))), ShapeError);
+    CHECK_THROWS_AS(matmul(a, on_device(Tensor<float>::ones({3}))), ShapeError);
+}
+
+TEST_CASE("matmul: operands are on one device") {
+    if (device_under_test() == Device::cpu) return;
+    const Tensor<float> a = Tensor<float>::ones({2, 3}), b = Tensor<float>::ones({3, 4});
+    CHECK_THROWS_WITH_AS(matmul(on_device(a), Var<float>(b)), doctest::Contains("matmul: expected operands on one"),
+                         DeviceError);
 }

@@ -263,9 +263,9 @@ template <class Transform, class T> void winograd_filters(View<const T, 4> w, In
             transform(c, v, [&](int r, int s) {
                 const T* const from = w.at(r, s, c, first + v);
                 if (step == 1) return count(v) == S::lanes ? S::load(from) : S::load_first(from, count(v));
-                typename S::Vector line{};
+                T line[S::lanes] = {}; // not a vector: nvcc sets no lanes in what could be constant
                 for (Index k = 0; k < count(v); ++k) line[k] = from[k * step];
-                return line;
+                return S::load(line);
             });
 }
 

@@ -2,7 +2,7 @@
 
 #include <espalier/autograd/var.hpp>
 #include <espalier/core/compiled.hpp>
-#include <espalier/cpu/column_sum.hpp>
+#include <espalier/ops/column_sum.hpp>
 #include <espalier/ops/matmul.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -19,9 +19,13 @@ template <class T> Var<T> linear(const Var<T>& x, const Var<T>& w, const Var<T>&
     const bool biased = b.defined();
     expect(!biased || b.shape() == Shape{w.size(0)}, "linear: expected a bias [", w.size(0), "], got ",
            biased ? b.shape() : Shape{});
+    if (biased)
+        expect_same_device("linear", x, w, b);
+    else
+        expect_same_device("linear", x, w);
     Tensor<T> y({x.size(0), w.size(0)}, x.device());
     detail::product(current_path(), view<2>(x.value()), transposed(view<2>(w.value())),
-                    biased ? b.value() : Tensor<T>({0}), y);
+                    biased ? b.value() : Tensor<T>({0}, x.device()), y);
     std::vector<Var<T>> operands{x, w};
     ChannelRule rule = ChannelRule::declared().make(1, 0).eat(1, 1, 0).multiply(1, x.size(0));
     if (biased) {

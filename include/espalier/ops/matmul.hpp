@@ -3,6 +3,9 @@
 #include <espalier/autograd/var.hpp>
 #include <espalier/core/compiled.hpp>
 #include <espalier/cpu/gemm.hpp>
+#if ESPALIER_CUDA
+#include <espalier/cuda/gemm.cuh>
+#endif
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -24,7 +27,7 @@ template <class T> void product(Path path, View<const T, 2> x, View<const T, 2> 
 /// x w [rows, columns] on the fast path.
 template <class T> Tensor<T> fast_product(View<const T, 2> x, View<const T, 2> w, Device device) {
     Tensor<T> y({x.size(0), w.size(1)}, device);
-    product(Path::fast, x, w, Tensor<T>({0}), y);
+    product(Path::fast, x, w, Tensor<T>({0}, device), y);
     return y;
 }
 } // namespace detail
@@ -37,8 +40,9 @@ template <class T> Tensor<T> fast_product(View<const T, 2> x, View<const T, 2> w
 template <class T> Var<T> matmul(const Var<T>& a, const Var<T>& b) {
     expect(a.rank() == 2 && b.rank() == 2 && a.size(1) == b.size(0), "matmul: expected a [M,C] and b [C,K], got a ",
            a.shape(), " and b ", b.shape());
+    expect_same_device("matmul", a, b);
     Tensor<T> y({a.size(0), b.size(1)}, a.device());
-    detail::product(current_path(), view<2>(a.value()), view<2>(b.value()), Tensor<T>({0}), y);
+    detail::product(current_path(), view<2>(a.value()), view<2>(b.value()), Tensor<T>({0}, a.device()), y);
     return record<T>("matmul", y, {a, b},
                      ChannelRule::declared().block(0, "product of activations").block(1, "product of activations"),
                      [av = b.needs_grad() ? a.value() : Tensor<T>(),

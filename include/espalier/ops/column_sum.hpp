@@ -3,6 +3,11 @@
 #include <espalier/core/compiled.hpp>
 #include <espalier/cpu/reduce.hpp>
 #include <espalier/tensor/tensor.hpp>
+#if ESPALIER_CUDA
+#include <espalier/cuda/reduce.cuh>
+#endif
+
+#include <functional>
 
 namespace espalier::inline ESPALIER_BACKEND {
 namespace detail {
@@ -12,10 +17,9 @@ template <class T> Tensor<T> column_sums(const Tensor<T>& x) {
     const Index rows = x.shape().product(0, x.rank() - 1), columns = x.size(-1);
     Tensor<T> sums({columns}, x.device());
     Tensor<double> scratch({kernels::reduce_blocks(1, rows, columns).count * columns}, x.device());
-    const auto same = [](auto value) { return value; };
     dispatch(x.device(), [&](auto on) {
-        kernels::reduce_middle(on, View<T, 2>(sums.mutable_data(), {1, columns}), mutable_flat(scratch), same, same,
-                               View<const T, 3>(x.data(), {1, rows, columns}));
+        kernels::reduce_middle(on, View<T, 2>(sums.mutable_data(), {1, columns}), mutable_flat(scratch),
+                               std::identity(), std::identity(), View<const T, 3>(x.data(), {1, rows, columns}));
     });
     return sums;
 }

@@ -1,4 +1,4 @@
-#include <espalier/cpu/column_sum.hpp>
+#include <espalier/ops/column_sum.hpp>
 
 #include "support/check.hpp"
 
