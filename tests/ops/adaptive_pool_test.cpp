@@ -52,7 +52,7 @@ TEST_CASE_TEMPLATE("adaptive_avg_pool2d: values", T, float, double) {
     for (const auto& [shape, size] : cases) {
         const auto x = random_tensor<T>(shape);
         // one rounding a pixel of the window at most, of values below 1, and the largest window has 15
-        check_close(adaptive_avg_pool2d(Var<T>(x), size).value(), reference(x, size), 16);
+        check_close(adaptive_avg_pool2d(on_device(x), size).value(), reference(x, size), 16);
     }
 }
 
@@ -63,8 +63,8 @@ TEST_CASE("adaptive_avg_pool2d: gradients") {
 
 TEST_CASE("adaptive_avg_pool2d: a map of the wanted size, or one of its divisors, keeps its bits") {
     const auto x = random_tensor<float>({1, 7, 7, 3}), pixel = random_tensor<float>({2, 1, 1, 3});
-    CHECK(same_bits(adaptive_avg_pool2d(Var<float>(x), 7).value(), x));
-    const auto y = adaptive_avg_pool2d(Var<float>(pixel), 7).value();
+    CHECK(same_bits(adaptive_avg_pool2d(on_device(x), 7).value(), x));
+    const auto y = adaptive_avg_pool2d(on_device(pixel), 7).value();
     for (Index p = 0; p < 7; ++p)
         for (Index q = 0; q < 7; ++q) CHECK(y.at(1, p, q, 2) == pixel.at(1, 0, 0, 2));
 }
@@ -75,14 +75,15 @@ TEST_CASE_TEMPLATE("adaptive_avg_pool2d: same bits on 1 and 2 threads", T, float
 }
 
 TEST_CASE("adaptive_avg_pool2d: operands out of range") {
-    const Var<float> x(Tensor<float>::ones({1, 4, 4, 2}));
+    const auto x = on_device(Tensor<float>::ones({1, 4, 4, 2}));
     CHECK_THROWS_WITH_AS(adaptive_avg_pool2d(x, 0), doctest::Contains("a size of at least 1, got [1,4,4,2] and 0"),
                          ShapeError);
-    CHECK_THROWS_WITH_AS(adaptive_avg_pool2d(Var<float>(Tensor<float>::ones({4, 2})), 1),
+    CHECK_THROWS_WITH_AS(adaptive_avg_pool2d(on_device(Tensor<float>::ones({4, 2})), 1),
                          doctest::Contains("adaptive_avg_pool2d: expected x [N,H,W,C]"), ShapeError);
-    CHECK_THROWS_AS(adaptive_avg_pool2d(Var<float>(Tensor<float>(Shape{1, 0, 2, 3})), 1), ShapeError);
+    CHECK_THROWS_AS(adaptive_avg_pool2d(on_device(Tensor<float>(Shape{1, 0, 2, 3})), 1), ShapeError);
 }
 
 TEST_CASE("adaptive_avg_pool2d: channels stay") {
-    CHECK(rule_text(adaptive_avg_pool2d(parameter(Tensor<float>::ones({1, 4, 4, 2})), 3)) == "declared 0.-1=y.-1");
+    CHECK(rule_text(adaptive_avg_pool2d(parameter_on_device(Tensor<float>::ones({1, 4, 4, 2})), 3)) ==
+          "declared 0.-1=y.-1");
 }

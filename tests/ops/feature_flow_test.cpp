@@ -18,14 +18,14 @@ template <class T> double reference(const Stages<T>& stages, const FeatureFlowOp
         const double size = o.reduction == FlowReduction::sum ? 1 : static_cast<double>(d.size());
         return o.norm == FlowNorm::l2 ? std::sqrt(sum / size) : sum / size;
     };
-    for (const auto& stage : stages) {
+    for (const auto& stage_there : stages) {
+        std::vector<Tensor<T>> stage;
+        for (const Var<T>& map : stage_there) stage.push_back(map.value().to(Device::cpu));
         const bool features = o.difference == FlowDifference::features;
         const Index N = stage.empty() || stage[0].size() == 0 ? 0 : stage[0].size(0);
         for (Index n = 0; n < N; ++n) {
             const Index E = stage[0].size() / N;
-            const auto at = [&](std::size_t l, Index e) {
-                return static_cast<double>(stage[l].value().data()[n * E + e]);
-            };
+            const auto at = [&](std::size_t l, Index e) { return static_cast<double>(stage[l].data()[n * E + e]); };
             const std::size_t steps = stage.size() - (features ? 1 : 0);
             const auto step = [&](std::size_t l, Index e) { return features ? at(l + 1, e) - at(l, e) : at(l, e); };
             for (std::size_t l = 0; l < steps; ++l) {
@@ -45,7 +45,8 @@ template <class T> double reference(const Stages<T>& stages, const FeatureFlowOp
 template <class T> std::vector<Var<T>> stage_of(const Shape& shape, Index maps, const char* name = "flow") {
     std::vector<Var<T>> stage;
     for (Index l = 0; l < maps; ++l)
-        stage.push_back(parameter(uniform<T>(shape, Random(3, name).substream(static_cast<std::uint64_t>(l)), -1, 1)));
+        stage.push_back(
+            parameter_on_device(uniform<T>(shape, Random(3, name).substream(static_cast<std::uint64_t>(l)), -1, 1)));
     return stage;
 }
 
@@ -67,7 +68,8 @@ std::vector<FeatureFlowOptions> all_options() {
 template <class T> std::vector<Tensor<T>> gradients(Stages<T> stages, const FeatureFlowOptions& options, T dy = T(1)) {
     for (auto& stage : stages)
         for (auto& map : stage) map.clear_grad();
-    feature_flow(stages, options).backward(Tensor<T>::scalar(dy));
+    const auto y = feature_flow(stages, options);
+    y.backward(Tensor<T>::scalar(dy, y.device()));
     std::vector<Tensor<T>> all;
     for (auto& stage : stages)
         for (auto& map : stage) all.push_back(map.grad());
@@ -91,7 +93,7 @@ TEST_CASE_TEMPLATE("feature_flow: values", T, float, double) {
 }
 
 TEST_CASE("feature_flow: values by hand") {
-    const auto map = [](double a, double b) { return Var<double>(Tensor<double>::from({1, 2}, {a, b})); };
+    const auto map = [](double a, double b) { return on_device(Tensor<double>::from({1, 2}, {a, b})); };
     const Stages<double> stages = {{map(0, 0), map(3, 4), map(3, 0)}};
     const auto value = [&](const FeatureFlowOptions& options) { return feature_flow(stages, options).item(); };
     // d = (3,4), (0,-4); c = (-3,-8)
@@ -111,6 +113,7 @@ TEST_CASE("feature_flow: values by hand") {
 TEST_CASE("feature_flow: gradients") {
     for (const FeatureFlowOptions& options : all_options())
         for (const std::size_t count : {1u, 2u, 3u, 5u}) {
+            if (count > 3 && device_under_test() != Device::cpu) continue;              // an emulated GPU is slow
             if (count == 1 && options.difference == FlowDifference::features) continue; // nothing to differentiate
             CAPTURE(count);
             CAPTURE(static_cast<int>(options.norm));
@@ -132,7 +135,7 @@ TEST_CASE("feature_flow: gradients") {
 TEST_CASE("feature_flow: gradients of two stages, and of a map in both") {
     const auto inputs = [] {
         std::vector<Tensor<double>> list;
-        for (const auto& v : stage_of<double>({2, 5}, 4)) list.push_back(v.value());
+        for (const auto& v : stage_of<double>({2, 5}, 4)) list.push_back(v.value().to(Device::cpu));
         return list;
     }();
     check_gradient(
@@ -145,15 +148,16 @@ TEST_CASE("feature_flow: gradients of two stages, and of a map in both") {
 TEST_CASE_TEMPLATE("feature_flow: gradients in long rows agree with double", T, float, double) {
     const auto stage = stage_of<T>({2, 20, 20, 11}, 5); // 4400 elements a sample: two chunks and a remainder
     std::vector<Var<double>> wide;
-    for (const auto& map : stage) wide.push_back(parameter(map.value().template cast<double>()));
+    for (const auto& map : stage) wide.push_back(parameter_on_device(map.value().template cast<double>()));
     for (const FeatureFlowOptions& options : all_options()) {
         const auto got = gradients<T>({stage}, options);
         const auto expected = gradients<double>({wide}, options);
         for (std::size_t i = 0; i < got.size(); ++i) {
+            const auto wanted = expected[i].to(Device::cpu);
             double largest = 0;
-            for (const double e : expected[i]) largest = std::max(largest, std::abs(e));
+            for (const double e : wanted) largest = std::max(largest, std::abs(e));
             // a seed adds at most five terms; the norms behind those of l2 have 4400 terms
-            check_close(got[i], expected[i], 64, Tensor<double>::scalar(largest));
+            check_close(got[i], wanted, 64, Tensor<double>::scalar(largest));
         }
     }
 }
@@ -162,14 +166,15 @@ TEST_CASE_TEMPLATE("feature_flow: at zero the gradient is zero", T, float, doubl
     for (const FeatureFlowOptions& options : all_options()) {
         const Tensor<T> x =
             options.difference == FlowDifference::features ? random_tensor<T>({2, 30}) : Tensor<T>::zeros({2, 30});
-        const Stages<T> still = {{parameter(x.clone()), parameter(x.clone()), parameter(x.clone())}};
+        const Stages<T> still = {
+            {parameter_on_device(x.clone()), parameter_on_device(x.clone()), parameter_on_device(x.clone())}};
         CHECK(feature_flow(still, options).item() == T(0));
         for (const auto& g : gradients(still, options)) CHECK(same_bits(g, Tensor<T>::zeros({2, 30})));
     }
 }
 
 TEST_CASE_TEMPLATE("feature_flow: l1 seeds are signs", T, float, double) {
-    const auto map = [](T a, T b, T c) { return parameter(Tensor<T>::from({1, 3}, {a, b, c})); };
+    const auto map = [](T a, T b, T c) { return parameter_on_device(Tensor<T>::from({1, 3}, {a, b, c})); };
     const Stages<T> stages = {{map(0, 1, 2), map(0, 5, 1)}};
     const auto g = gradients<T>(stages, {.gradient = 2, .reduction = FlowReduction::sum});
     CHECK(g[0].to_vector() == std::vector<T>{0, -2, 2});
@@ -186,12 +191,12 @@ TEST_CASE_TEMPLATE("feature_flow: another backward makes the gradients again, wi
         for (const T dy : {T(1), T(1), T(0.5)}) {
             for (auto& stage : stages)
                 for (auto& map : stage) map.clear_grad();
-            y.backward(Tensor<T>::scalar(dy));
+            y.backward(Tensor<T>::scalar(dy, y.device()));
             std::vector<Tensor<T>> now;
             for (auto& stage : stages)
                 for (auto& map : stage) now.push_back(map.grad());
             for (std::size_t i = 0; i < before.size(); ++i) {
-                Tensor<T> expected = before[i].clone();
+                Tensor<T> expected = before[i].to(Device::cpu).clone();
                 for (Index e = 0; e < expected.size(); ++e) expected.mutable_data()[e] *= dy;
                 CHECK(same_bits(now[i], expected));
             }
@@ -203,7 +208,8 @@ TEST_CASE_TEMPLATE("feature_flow: another backward makes the gradients again, wi
 TEST_CASE_TEMPLATE("feature_flow: same bits for any number of threads", T, float, double) {
     for (const FeatureFlowOptions& options : all_options())
         check_repeatable([&] {
-            const Stages<T> stages = {stage_of<T>({5, 14, 15, 11}, 4), stage_of<T>({5, 4, 4, 22}, 3)};
+            const Index N = device_under_test() == Device::cpu ? 5 : 2;
+            const Stages<T> stages = {stage_of<T>({N, 14, 15, 11}, 4), stage_of<T>({N, 4, 4, 22}, 3)};
             auto all = gradients(stages, options);
             all.push_back(feature_flow(stages, options).value());
             return all;
@@ -225,10 +231,10 @@ TEST_CASE_TEMPLATE("feature_flow: a model's flow", T, float, double) {
     SUBCASE("branches: the number of terms of ResNet's table") {
         Flow<T> resnet; // 9 branches of ones a stage: 27 first differences of 1, no second ones
         for (Index stage = 0; stage < 3; ++stage)
-            resnet.branches.emplace_back(9, Var<T>(Tensor<T>::ones({2, 2, 2, 4})));
+            resnet.branches.emplace_back(9, on_device(Tensor<T>::ones({2, 2, 2, 4})));
         CHECK(feature_flow(resnet, {.difference = FlowDifference::branches}).item() == T(27));
         for (auto& stage : resnet.branches) // alternating signs: every second difference is 2, and there are 24
-            for (std::size_t l = 1; l < 9; l += 2) stage[l] = Var<T>(Tensor<T>::full({2, 2, 2, 4}, T(-1)));
+            for (std::size_t l = 1; l < 9; l += 2) stage[l] = on_device(Tensor<T>::full({2, 2, 2, 4}, T(-1)));
         CHECK(feature_flow(resnet, {.gradient = 0, .difference = FlowDifference::branches}).item() == T(48));
     }
     SUBCASE("branches that are not there") {
@@ -280,8 +286,11 @@ TEST_CASE_TEMPLATE("feature_flow: errors", T, float, double) {
         CHECK_THROWS_WITH_AS(feature_flow(stages, options), doctest::Contains(text), ShapeError);
     };
     throws("feature_flow: expected maps of one shape a stage, got [2,3] and [2,4]", {{x[0], x[1], y[0]}});
-    throws("expected maps [N,...], got []", {{Var<T>(Tensor<T>::scalar(1))}});
+    throws("expected maps [N,...], got []", {{on_device(Tensor<T>::scalar(1))}});
     throws("expected maps [N,...], got an undefined one", {{x[0], Var<T>()}});
     throws("expected weights of at least 0, got -1 and 1", {x}, {.gradient = -1});
     throws("expected weights of at least 0, got 1 and nan", {x}, {.curvature = std::nan("")});
+    if (device_under_test() != Device::cpu)
+        CHECK_THROWS_WITH_AS(feature_flow(Stages<T>{stage_of<T>({1, 1}, 241)}),
+                             doctest::Contains("at most 240 maps a stage on a GPU, got 241"), DeviceError);
 }

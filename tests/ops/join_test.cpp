@@ -10,7 +10,7 @@ template <class T> std::shared_ptr<JoinState<T>> dense() { return std::make_shar
 template <class T> std::shared_ptr<JoinState<T>> indexed(std::vector<Index> kept, Tensor<T> constant) {
     auto state = std::make_shared<JoinState<T>>();
     state->kept = std::move(kept);
-    state->constant = parameter(std::move(constant));
+    state->constant = parameter_on_device(std::move(constant));
     return state;
 }
 // What each channel of the stream gets: the branch where it is kept, the constant elsewhere.
@@ -49,7 +49,7 @@ TEST_CASE_TEMPLATE("join: dense values, gradients and repeatability", T, float, 
              {Shape{2, 3, 2, 5}, Shape{4, 3}, Shape{1, 1, 1, 1}, Shape{2, 3, 3, 0}, Shape{0, 2, 2, 3},
               Shape{2, 40, 43, 7}}) { // the last: several ranges and a remainder
             const Tensor<T> s = random_tensor<T>(shape, "s"), b = random_tensor<T>(shape, "b");
-            check_close(join(Var<T>(s), Var<T>(b), dense<T>(), activation).value(),
+            check_close(join(on_device(s), on_device(b), dense<T>(), activation).value(),
                         reference(s, b.template cast<double>(), activation), 1);
             check_repeatable([&] {
                 return forward_and_gradients<T>([&](auto& v) { return join(v[0], v[1], dense<T>(), activation); },
@@ -70,7 +70,7 @@ TEST_CASE_TEMPLATE("join: indexed values, gradients and repeatability, an empty 
             for (const Index side : {1, 3, 30}) { // 30 x 30: several ranges of pixels
                 const Tensor<T> s = random_tensor<T>({2, side, side, 5}, "s");
                 const Tensor<T> b = random_tensor<T>({2, side, side, J}, "b"), k = random_tensor<T>({5}, "k");
-                check_close(join(Var<T>(s), Var<T>(b), indexed<T>(kept, k), activation).value(),
+                check_close(join(on_device(s), on_device(b), indexed<T>(kept, k), activation).value(),
                             reference(s, addend(s.shape(), b, kept, k), activation), 1);
                 check_repeatable([&] {
                     return forward_and_gradients<T>(
@@ -106,24 +106,24 @@ TEST_CASE_TEMPLATE("join: a constant is what a branch channel with that value ev
             full.mutable_data()[m * C + kept[j]] = b.data()[m * 3 + static_cast<Index>(j)];
     }
     for (const Activation activation : activations)
-        CHECK(same_bits(join(Var<T>(s), Var<T>(b), indexed<T>(kept, k), activation).value(),
-                        join(Var<T>(s), Var<T>(full), dense<T>(), activation).value()));
+        CHECK(same_bits(join(on_device(s), on_device(b), indexed<T>(kept, k), activation).value(),
+                        join(on_device(s), on_device(full), dense<T>(), activation).value()));
 }
 
 TEST_CASE_TEMPLATE("join: NaN passes through the fused relu", T, float, double) {
     const T nan = std::numeric_limits<T>::quiet_NaN();
     const Tensor<T> stream = Tensor<T>::from({1, 2}, {1, 1});
     const Tensor<T> branch = Tensor<T>::from({1, 2}, {nan, 1});
-    const Tensor<T> y = join(Var<T>(stream), Var<T>(branch), dense<T>(), Activation::relu).value();
+    const Tensor<T> y = join(on_device(stream), on_device(branch), dense<T>(), Activation::relu).value();
     CHECK(std::isnan(y.at(0, 0)));
     CHECK(y.at(0, 1) == 2);
 }
 
 TEST_CASE("join: the rule's link can be broken by surgery, and names the kept channels once indexed") {
-    const auto s = parameter(random_tensor<float>({1, 2, 2, 3}, "s"));
+    const auto s = parameter_on_device(random_tensor<float>({1, 2, 2, 3}, "s"));
     {
         const auto state = dense<float>();
-        const auto y = join(s, parameter(random_tensor<float>({1, 2, 2, 3}, "b")), state);
+        const auto y = join(s, parameter_on_device(random_tensor<float>({1, 2, 2, 3}, "b")), state);
         CHECK(y.node()->join == state);
         int joined = 0;
         for (const auto& link : y.node()->rule.links())
@@ -136,7 +136,7 @@ TEST_CASE("join: the rule's link can be broken by surgery, and names the kept ch
     }
     {
         const auto state = indexed<float>({2}, Tensor<float>::zeros({3}));
-        const auto y = join(s, parameter(random_tensor<float>({1, 2, 2, 1}, "b")), state);
+        const auto y = join(s, parameter_on_device(random_tensor<float>({1, 2, 2, 1}, "b")), state);
         int joined = 0;
         for (const auto& link : y.node()->rule.links())
             if (link.joined) {
@@ -152,8 +152,9 @@ TEST_CASE("join: the rule's link can be broken by surgery, and names the kept ch
 
 TEST_CASE_TEMPLATE("join: backward writes over a gradient that is its own, and over no other", T, float, double) {
     const Shape shape{2, 3, 3, 5};
-    const auto stream = parameter(random_tensor<T>(shape, "s")), branch = parameter(random_tensor<T>(shape, "b"));
-    const auto dy = random_tensor<T>(shape, "dy"), before = dy.clone();
+    const auto stream = parameter_on_device(random_tensor<T>(shape, "s")),
+               branch = parameter_on_device(random_tensor<T>(shape, "b"));
+    const auto dy = to_device(random_tensor<T>(shape, "dy")), before = dy.clone();
     const auto y = join(stream, branch, dense<T>(), Activation::relu);
     y.backward(dy);
     CHECK(same_bits(dy, before)); // the caller's
@@ -169,8 +170,20 @@ TEST_CASE_TEMPLATE("join: backward writes over a gradient that is its own, and o
     CHECK(same_bits(stream.grad(), expected));
 }
 
+TEST_CASE("join: a state's channels follow its list") {
+    const auto state = indexed<float>({0, 2}, Tensor<float>::zeros({4}));
+    const Device device = device_under_test();
+    const JoinChannels first = state->channels(4, device);
+    CHECK(first.kept.to_vector() == std::vector<Index>{0, 2});
+    CHECK(first.slots.to_vector() == std::vector<Index>{0, -1, 1, -1});
+    if (device != Device::cpu) CHECK(state->channels(4, device).kept.shares_memory(first.kept)); // nothing waits again
+    state->kept = {1};
+    CHECK(state->channels(4, device).slots.to_vector() == std::vector<Index>{-1, 0, -1, -1});
+    CHECK(state->channels(2, device).slots.to_vector() == std::vector<Index>{-1, 0});
+}
+
 TEST_CASE_TEMPLATE("join: what does not fit is an error", T, float, double) {
-    const auto zeros = [](const Shape& shape) { return Var<T>(Tensor<T>::zeros(shape)); };
+    const auto zeros = [](const Shape& shape) { return on_device(Tensor<T>::zeros(shape)); };
     const Var<T> s = zeros({1, 2, 2, 3});
     CHECK_THROWS_WITH_AS(join(s, zeros({1, 2, 2, 2}), dense<T>()),
                          doctest::Contains("join: expected a branch of 3 channels and a stream of 3, got 2 and 3"),

@@ -38,7 +38,7 @@ TEST_CASE_TEMPLATE("place: values, gradients and the same bits on any thread cou
     for (const Case& c : cases) {
         const auto state = places<T>(c.kept);
         const Tensor<T> x = random_tensor<T>(c.x);
-        check_close(place(Var<T>(x), state, c.width, c.stride).value(), reference(x, c.kept, c.width, c.stride), 0);
+        check_close(place(on_device(x), state, c.width, c.stride).value(), reference(x, c.kept, c.width, c.stride), 0);
         check_repeatable([&] {
             return forward_and_gradients<T>([&](auto& v) { return place(v[0], state, c.width, c.stride); }, {x});
         });
@@ -50,7 +50,7 @@ TEST_CASE_TEMPLATE("place: values, gradients and the same bits on any thread cou
 
 TEST_CASE("place: the rule names each channel's place, and surgery finds the state") {
     const auto state = places<float>({1, 3});
-    const auto x = parameter(random_tensor<float>({1, 2, 2, 2}));
+    const auto x = parameter_on_device(random_tensor<float>({1, 2, 2, 2}));
     const auto y = place(x, state, 4, 2);
     CHECK(y.node()->join == state);
     CHECK(y.node()->inputs[1] == x.node());
@@ -68,12 +68,12 @@ TEST_CASE("place: the rule names each channel's place, and surgery finds the sta
 }
 
 TEST_CASE_TEMPLATE("place: what does not fit is an error", T, float, double) {
-    const Var<T> x(random_tensor<T>({1, 2, 2, 2}));
+    const auto x = on_device(random_tensor<T>({1, 2, 2, 2}));
     const auto fails = [&](const Var<T>& operand, const std::vector<Index>& kept, Index width, Index stride,
                            const char* text) {
         CHECK_THROWS_WITH_AS(place(operand, places<T>(kept), width, stride), doctest::Contains(text), ShapeError);
     };
-    fails(Var<T>(random_tensor<T>({2, 2})), {0, 1}, 4, 1, "place: expected x [N,H,W,C]");
+    fails(on_device(random_tensor<T>({2, 2})), {0, 1}, 4, 1, "place: expected x [N,H,W,C]");
     fails(x, {0, 1}, 4, 0, "stride of at least 1");
     fails(x, {0}, 4, 1, "expected 2 ascending channels below 4 for x [1,2,2,2], got [0]");
     fails(x, {0, 4}, 4, 1, "ascending channels below 4");

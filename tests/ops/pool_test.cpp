@@ -64,8 +64,8 @@ TEST_CASE_TEMPLATE("max_pool2d, avg_pool2d: values", T, float, double) {
         const auto largest = reference(x, options, -std::numeric_limits<double>::infinity(),
                                        [](double a, double b) { return std::max(a, b); });
         const auto average = reference(x, options, 0, [area](double a, double b) { return a + b / area; });
-        check_close(max_pool2d(Var<T>(x), options).value(), largest, 0);
-        check_close(avg_pool2d(Var<T>(x), options).value(), average, area); // at most one rounding a tap
+        check_close(max_pool2d(on_device(x), options).value(), largest, 0);
+        check_close(avg_pool2d(on_device(x), options).value(), average, area); // at most one rounding a tap
     }
 }
 
@@ -78,25 +78,25 @@ TEST_CASE("max_pool2d, avg_pool2d: gradients") {
 
 TEST_CASE_TEMPLATE("max_pool2d: ties go to the first, NaN and -infinity go through", T, float, double) {
     const T nan_ = std::numeric_limits<T>::quiet_NaN(), low = -std::numeric_limits<T>::infinity();
-    auto x = parameter(Tensor<T>::from({1, 2, 8, 1}, {1, 1, 2, nan_, nan_, 3, low, low, //
-                                                      1, 1, 5, 4, nan_, 2, low, low}));
+    auto x = parameter_on_device(Tensor<T>::from({1, 2, 8, 1}, {1, 1, 2, nan_, nan_, 3, low, low, //
+                                                                1, 1, 5, 4, nan_, 2, low, low}));
     const auto y = max_pool2d(x);
     CHECK(y.value().at(0, 0, 0, 0) == 1);
     CHECK(std::isnan(y.value().at(0, 0, 1, 0)));
     CHECK(std::isnan(y.value().at(0, 0, 2, 0)));
     CHECK(y.value().at(0, 0, 3, 0) == low);
-    y.backward(Tensor<T>::from({1, 1, 4, 1}, {1, 2, 3, 4}));
+    y.backward(to_device(Tensor<T>::from({1, 1, 4, 1}, {1, 2, 3, 4})));
     CHECK(x.grad().to_vector() == std::vector<T>{1, 0, 0, 2, 3, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0});
 }
 
 TEST_CASE("max_pool2d: padding never wins over negative numbers") {
-    const Var<float> x(Tensor<float>::full({1, 2, 2, 1}, -3));
+    const auto x = on_device(Tensor<float>::full({1, 2, 2, 1}, -3));
     const auto y = max_pool2d(x, {.size = 3, .stride = 1, .padding = 1}).value();
     CHECK(y.to_vector() == std::vector<float>(4, -3));
 }
 
 TEST_CASE("avg_pool2d: padding counts") {
-    const Var<float> x(Tensor<float>::ones({1, 2, 2, 1}));
+    const auto x = on_device(Tensor<float>::ones({1, 2, 2, 1}));
     CHECK(avg_pool2d(x, {.size = 4, .padding = 1}).value().item() == 0.25f);
 }
 
@@ -111,8 +111,8 @@ TEST_CASE_TEMPLATE("global_avg_pool, global_max_pool", T, float, double) {
             average.mutable_data()[at] += v / static_cast<double>(shape[1] * shape[2]);
             largest.mutable_data()[at] = std::max(largest.data()[at], v);
         }
-        check_close(global_avg_pool(Var<T>(x)).value(), average, 16); // one rounding a pixel at most
-        check_close(global_max_pool(Var<T>(x)).value(), largest, 0);
+        check_close(global_avg_pool(on_device(x)).value(), average, 16); // one rounding a pixel at most
+        check_close(global_max_pool(on_device(x)).value(), largest, 0);
         check_gradient([](auto& v) { return global_avg_pool(v[0]); }, {distinct(shape)});
         check_gradient([](auto& v) { return global_max_pool(v[0]); }, {distinct(shape)});
     }
@@ -130,7 +130,7 @@ TEST_CASE_TEMPLATE("pooling: same bits on 1 and 2 threads", T, float, double) {
 }
 
 TEST_CASE("pooling: operands and options out of range") {
-    const Var<float> x(Tensor<float>::ones({1, 4, 4, 2})), flat(Tensor<float>::ones({4, 2}));
+    const auto x = on_device(Tensor<float>::ones({1, 4, 4, 2})), flat = on_device(Tensor<float>::ones({4, 2}));
     CHECK_THROWS_WITH_AS(max_pool2d(flat), "max_pool2d: expected x [N,H,W,C], got [4,2]", ShapeError);
     CHECK_THROWS_WITH_AS(avg_pool2d(flat), doctest::Contains("avg_pool2d: expected x [N,H,W,C]"), ShapeError);
     CHECK_THROWS_WITH_AS(max_pool2d(x, {.size = 5}), doctest::Contains("at least one window of 5"), ShapeError);
@@ -139,12 +139,12 @@ TEST_CASE("pooling: operands and options out of range") {
                          ShapeError);
     CHECK_THROWS_WITH_AS(max_pool2d(x, {.size = 2, .stride = -1}), doctest::Contains("stride -1"), ShapeError);
     CHECK_THROWS_WITH_AS(global_avg_pool(flat), doctest::Contains("global_avg_pool: expected x"), ShapeError);
-    CHECK_THROWS_WITH_AS(global_max_pool(Var<float>(Tensor<float>(Shape{1, 0, 2, 3}))),
+    CHECK_THROWS_WITH_AS(global_max_pool(on_device(Tensor<float>(Shape{1, 0, 2, 3}))),
                          doctest::Contains("got [1,0,2,3]"), ShapeError);
 }
 
 TEST_CASE("pooling: channels stay") {
-    const auto x = parameter(Tensor<float>::ones({1, 4, 4, 2}));
+    const auto x = parameter_on_device(Tensor<float>::ones({1, 4, 4, 2}));
     for (const auto& y : {max_pool2d(x), avg_pool2d(x), global_avg_pool(x), global_max_pool(x)})
         CHECK(rule_text(y) == "declared 0.-1=y.-1");
 }

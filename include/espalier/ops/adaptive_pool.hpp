@@ -2,21 +2,14 @@
 
 #include <espalier/autograd/var.hpp>
 #include <espalier/core/compiled.hpp>
+#include <espalier/ops/pool_window.hpp>
+#if ESPALIER_CUDA
+#include <espalier/ops/adaptive_pool.cuda.cuh>
+#endif
 
 namespace espalier::inline ESPALIER_BACKEND {
 
 namespace kernels {
-
-/// Where window `i` of `windows` begins and ends when they cover `extent` pixels evenly: floor(i * extent / windows)
-/// and ceil((i + 1) * extent / windows). With the arguments exchanged: the windows that pixel `i` lies in.
-struct AdaptiveWindow {
-    /// Of window `i`.
-    AdaptiveWindow(Index i, Index windows, Index extent)
-        : begin(i * extent / windows), end(((i + 1) * extent + windows - 1) / windows) {}
-    Index begin, end; ///< pixels [begin, end)
-    /// Pixels of the window.
-    Index size() const { return end - begin; }
-};
 
 /// y[n,p,q,c] = sum over the window / its pixels. A thread takes rows of windows.
 template <class T> void adaptive_avg_pool2d(Cpu, View<const T, 4> x, View<T, 4> y) {

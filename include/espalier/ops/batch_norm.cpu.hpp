@@ -16,12 +16,14 @@ namespace kernels {
 
 /// Elements of a row: eight pixels of a narrow map, one pixel of a wide one.
 inline Index batch_norm_row(Index channels) { return channels < 128 ? 8 * channels : channels; }
+/// As above, of this device.
+inline Index batch_norm_row(Cpu, Index channels) { return batch_norm_row(channels); }
 /// Pixels summed in T before they go into double: about 128 KiB of floats, a multiple of the row, at most 4096.
 inline Index batch_norm_grain(Index channels) {
     return std::clamp<Index>(32768 / std::max<Index>(1, channels) / 8 * 8, 8, 4096);
 }
 /// Blocks of pixels, which each write one [2,C] of the scratch memory `partial`.
-inline Index batch_norm_blocks(Index pixels, Index channels) {
+inline Index batch_norm_blocks(Cpu, Index pixels, Index channels) {
     const Index grain = batch_norm_grain(channels);
     return (pixels + grain - 1) / grain;
 }
@@ -59,7 +61,7 @@ void batch_norm_sum(Index pixels, Index channels, View<double, 3> partial, View<
         }
     });
     std::fill_n(sums.data(), sums.size(), 0.0);
-    for (Index block = 0; block < batch_norm_blocks(pixels, channels); ++block)
+    for (Index block = 0; block < batch_norm_blocks(Cpu(), pixels, channels); ++block)
         for (Index i = 0; i < 2 * channels; ++i) sums.data()[i] += partial.at(block)[i];
 }
 
@@ -123,6 +125,26 @@ void batch_norm_fold(Cpu, View<const double, 2> statistics, View<const T, 1> gam
         fold(1, i) = static_cast<T>(static_cast<double>(beta(c)) - mean * static_cast<double>(fold(0, i)));
         fold(2, i) = static_cast<T>(mean);
     }
+}
+
+/// What channels are normalized by, and where what is learnt of a batch goes.
+template <class T> struct BatchNormChannels {
+    View<const T, 1> gamma, beta; ///< [C]
+    double epsilon, momentum;     ///< as in the options
+    /// The running ones [C].
+    /// @{
+    View<T, 1> mean, variance;
+    /// @}
+    View<double, 2> statistics; ///< as `batch_norm_statistics`
+    View<T, 2> fold;            ///< as `batch_norm_fold`
+};
+/// `batch_norm_statistics`, `batch_norm_track` and `batch_norm_fold`; pivot and partial are scratch.
+template <class T>
+void batch_norm_learn(Cpu on, View<const T, 2> x, View<T, 1> pivot, View<double, 3> partial,
+                      const BatchNormChannels<T>& to) {
+    batch_norm_statistics(on, x, pivot, partial, to.statistics);
+    batch_norm_track(on, View<const double, 2>(to.statistics), x.size(0), to.momentum, to.mean, to.variance);
+    batch_norm_fold(on, View<const double, 2>(to.statistics), to.gamma, to.beta, to.epsilon, to.fold);
 }
 
 /// Calls `body(S, x, to, i)` for the elements of `pixels` pixels: x is an element's place in the map, i its place in a
@@ -208,6 +230,25 @@ void batch_norm_slope(Cpu, View<const double, 2> sums, View<const double, 2> sta
         slope(0, i) = static_cast<T>(-share * sums(1, c) / (statistics(1, c) + epsilon));
         slope(1, i) = static_cast<T>(-share * sums(0, c));
     }
+}
+
+/// What gradients are made from, and where they go.
+template <class T> struct BatchNormGradients {
+    View<const double, 2> statistics; ///< as `batch_norm_statistics`
+    View<const T, 2> fold;            ///< as `batch_norm_fold`
+    double epsilon;                   ///< as in the options
+    bool training;                    ///< whether slopes are wanted, too
+    View<T, 2> slope;                 ///< as `batch_norm_slope`
+    View<T, 1> dgamma, dbeta;         ///< as `batch_norm_dparameters`
+};
+/// `batch_norm_reduce`, `batch_norm_dparameters` and `batch_norm_slope`; partial and sums are scratch.
+template <class T>
+void batch_norm_gradients(Cpu on, View<const T, 2> x, View<const T, 2> dy, Activation activation,
+                          View<double, 3> partial, View<double, 2> sums, const BatchNormGradients<T>& to) {
+    const View<const double, 2> done = sums;
+    batch_norm_reduce(on, x, dy, to.fold, activation, partial, sums);
+    batch_norm_dparameters(on, done, to.statistics, to.epsilon, to.dgamma, to.dbeta);
+    if (to.training) batch_norm_slope(on, done, to.statistics, to.fold, x.size(0), to.epsilon, to.slope);
 }
 
 /// dx = a * g + p * (x - mean) + q of `pixels` pixels from x and dy on; dx has `pitch` elements from pixel to pixel.

@@ -4,6 +4,9 @@
 #include <espalier/core/compiled.hpp>
 #include <espalier/ops/batch_norm.cpu.hpp>
 #include <espalier/ops/mode.hpp>
+#if ESPALIER_CUDA
+#include <espalier/ops/batch_norm.cuda.cuh>
+#endif
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -24,17 +27,48 @@ template <class T, class Make> Deferred<T> batch_norm_map(const Tensor<T>& x, co
         const auto read = [make, height = x.size(1), width = x.size(2)](Index n, Index h, T* to, Index pitch) {
             make((n * height + h) * width, width, to, pitch);
         };
-        return {kernels::MapRows<T>{x.size(0), x.size(1), x.size(2), x.size(3), read}, x.device()};
+        return kernels::MapRows<T>{x.size(0), x.size(1), x.size(2), x.size(3), read};
     }
     Tensor<T> y = empty_like(x);
     const Index channels = x.size(-1);
-    dispatch(x.device(), [&](Cpu) {
-        parallel_ranges(x.size(0), kernels::batch_norm_grain(channels), [&](Index begin, Index end) {
-            make(begin, end - begin, y.mutable_data() + begin * channels, channels);
-        });
+    parallel_ranges(x.size(0), kernels::batch_norm_grain(channels), [&](Index begin, Index end) {
+        make(begin, end - begin, y.mutable_data() + begin * channels, channels);
     });
     return y;
 }
+
+/// y of `batch_norm`, with what `batch_norm_fold` made.
+template <class T> Deferred<T> batch_norm_y(Cpu, const Tensor<T>& x, const Tensor<T>& fold, Activation activation) {
+    return batch_norm_map<T>(x, [=, channels = x.size(-1)](Index first, Index some, T* to, Index pitch) {
+        kernels::batch_norm_apply(x.data() + first * channels, view<2>(fold), activation, some, channels, to, pitch);
+    });
+}
+/// dx of `batch_norm`, with what `batch_norm_slope` made.
+template <class T>
+Deferred<T> batch_norm_dx(Cpu, const Tensor<T>& x, const Tensor<T>& dy, const Tensor<T>& fold, const Tensor<T>& slope,
+                          Activation activation) {
+    return batch_norm_map<T>(x, [=, channels = x.size(-1)](Index first, Index some, T* to, Index pitch) {
+        kernels::batch_norm_dx(x.data() + first * channels, dy.data() + first * channels, view<2>(fold), view<2>(slope),
+                               activation, some, channels, to, pitch);
+    });
+}
+#if ESPALIER_CUDA
+/// As on the CPU, but made at once.
+/// @{
+template <class T> Deferred<T> batch_norm_y(Cuda on, const Tensor<T>& x, const Tensor<T>& fold, Activation activation) {
+    Tensor<T> y = empty_like(x);
+    kernels::batch_norm_apply(on, pixels(x), view<2>(fold), activation, mutable_pixels(y));
+    return y;
+}
+template <class T>
+Deferred<T> batch_norm_dx(Cuda on, const Tensor<T>& x, const Tensor<T>& dy, const Tensor<T>& fold,
+                          const Tensor<T>& slope, Activation activation) {
+    Tensor<T> dx = empty_like(x);
+    kernels::batch_norm_dx(on, pixels(x), pixels(dy), view<2>(fold), view<2>(slope), activation, mutable_pixels(dx));
+    return dx;
+}
+/// @}
+#endif
 
 } // namespace detail
 
@@ -66,60 +100,56 @@ Var<T> batch_norm(const Var<T>& x, const Var<T>& gamma, const Var<T>& beta, Var<
            options.momentum);
     expect(options.epsilon > 0, "batch_norm: expected a positive epsilon, got ", options.epsilon);
     expect(!training || count >= 2, "batch_norm: expected at least 2 pixels in training, got x ", x.shape());
+    expect_same_device("batch_norm", x, gamma, beta, running_mean, running_var);
 
-    const Index row = kernels::batch_norm_row(channels), blocks = kernels::batch_norm_blocks(count, channels);
     Tensor<double> statistics({2, channels}, x.device());
-    Tensor<T> fold({3, row}, x.device());
+    Tensor<T> fold;
+    Deferred<T> y;
     dispatch(x.device(), [&](auto on) {
+        const Index row = kernels::batch_norm_row(on, channels);
+        fold = Tensor<T>({3, row}, x.device());
         if (training) {
             Tensor<T> pivot({row}, x.device());
-            Tensor<double> partial({blocks, 2, channels}, x.device());
-            kernels::batch_norm_statistics(on, pixels(x.value()), mutable_view<1>(pivot), mutable_view<3>(partial),
-                                           mutable_view<2>(statistics));
-            kernels::batch_norm_track(on, view<2>(statistics), count, options.momentum,
-                                      mutable_view<1>(running_mean.mutable_value()),
-                                      mutable_view<1>(running_var.mutable_value()));
+            Tensor<double> partial({kernels::batch_norm_blocks(on, count, channels), 2, channels}, x.device());
+            const kernels::BatchNormChannels<T> to{view<1>(gamma.value()),
+                                                   view<1>(beta.value()),
+                                                   options.epsilon,
+                                                   options.momentum,
+                                                   mutable_view<1>(running_mean.mutable_value()),
+                                                   mutable_view<1>(running_var.mutable_value()),
+                                                   mutable_view<2>(statistics),
+                                                   mutable_view<2>(fold)};
+            kernels::batch_norm_learn(on, pixels(x.value()), mutable_view<1>(pivot), mutable_view<3>(partial), to);
         } else {
             kernels::batch_norm_recall(on, view<1>(running_mean.value()), view<1>(running_var.value()),
                                        mutable_view<2>(statistics));
+            kernels::batch_norm_fold(on, view<2>(statistics), view<1>(gamma.value()), view<1>(beta.value()),
+                                     options.epsilon, mutable_view<2>(fold));
         }
-        kernels::batch_norm_fold(on, view<2>(statistics), view<1>(gamma.value()), view<1>(beta.value()),
-                                 options.epsilon, mutable_view<2>(fold));
+        y = detail::batch_norm_y(on, x.value(), fold, options.activation);
     });
-    auto y = detail::batch_norm_map<T>(
-        x.value(), [x = x.value(), fold, options, channels](Index first, Index some, T* to, Index pitch) {
-            kernels::batch_norm_apply(x.data() + first * channels, view<2>(fold), options.activation, some, channels,
-                                      to, pitch);
-        });
 
     const auto backward = [x = x.value(), statistics, fold, options, channels, count,
                            training](const Tensor<T>& dy, const Inputs<T>& input) {
-        Tensor<double> sums({2, channels}, x.device());
+        const bool of_parameters = input[1].needs_grad() || input[2].needs_grad();
+        Tensor<T> slope({2, fold.size(1)}, x.device()), dgamma({channels}, x.device()), dbeta = empty_like(dgamma);
+        if (!training) slope.fill(0);
         dispatch(x.device(), [&](auto on) {
-            if (training || input[1].needs_grad() || input[2].needs_grad()) {
-                Tensor<double> partial({kernels::batch_norm_blocks(count, channels), 2, channels}, x.device());
-                kernels::batch_norm_reduce(on, pixels(x), pixels(dy), view<2>(fold), options.activation,
-                                           mutable_view<3>(partial), mutable_view<2>(sums));
+            if (training || of_parameters) {
+                Tensor<double> partial({kernels::batch_norm_blocks(on, count, channels), 2, channels}, x.device());
+                Tensor<double> sums({2, channels}, x.device());
+                kernels::batch_norm_gradients(
+                    on, pixels(x), pixels(dy), options.activation, mutable_view<3>(partial), mutable_view<2>(sums),
+                    kernels::BatchNormGradients<T>{view<2>(statistics), view<2>(fold), options.epsilon, training,
+                                                   mutable_view<2>(slope), mutable_view<1>(dgamma),
+                                                   mutable_view<1>(dbeta)});
             }
-            if (input[0].needs_grad()) {
-                Tensor<T> slope = Tensor<T>::zeros({2, fold.size(1)}, x.device());
-                if (training)
-                    kernels::batch_norm_slope(on, view<2>(sums), view<2>(statistics), view<2>(fold), count,
-                                              options.epsilon, mutable_view<2>(slope));
-                input[0].add_grad(detail::batch_norm_map<T>(
-                    x, [x, dy, fold, slope, options, channels](Index first, Index some, T* to, Index pitch) {
-                        kernels::batch_norm_dx(x.data() + first * channels, dy.data() + first * channels, view<2>(fold),
-                                               view<2>(slope), options.activation, some, channels, to, pitch);
-                    }));
-            }
-            if (input[1].needs_grad() || input[2].needs_grad()) {
-                Tensor<T> dgamma({channels}, x.device()), dbeta({channels}, x.device());
-                kernels::batch_norm_dparameters(on, view<2>(sums), view<2>(statistics), options.epsilon,
-                                                mutable_view<1>(dgamma), mutable_view<1>(dbeta));
-                input[1].add_grad(std::move(dgamma));
-                input[2].add_grad(std::move(dbeta));
-            }
+            if (input[0].needs_grad())
+                input[0].add_grad(detail::batch_norm_dx(on, x, dy, fold, slope, options.activation));
         });
+        if (!of_parameters) return;
+        input[1].add_grad(std::move(dgamma));
+        input[2].add_grad(std::move(dbeta));
     };
     return record_deferred<T>(
         "batch_norm", std::move(y), {x, gamma, beta, running_mean, running_var},

@@ -28,7 +28,8 @@ struct FlowPair {
 };
 /// As a `FlowPair`, in vectors of S.
 template <class S> struct FlowTally {
-    typename S::Vector gradient{}, curvature{}; ///< sums, lane by lane
+    typename S::Vector gradient = S::zero();  ///< sums, lane by lane
+    typename S::Vector curvature = S::zero(); ///< likewise
 };
 /// The maps of one stage, [N,E] each.
 template <class T> using FlowMaps = std::vector<View<const T, 2>>;
@@ -64,9 +65,9 @@ FlowPair flow_step(const FlowRows<T>& rows, FlowCarry<T>& carry, Index count, Fl
     T *const seed = rows.seed, *const step = carry.step, *const last = carry.pull, *const settled = carry.settled;
     const T gradient = static_cast<T>(weight.gradient), curvature = static_cast<T>(weight.curvature);
 
-    const auto pull = []<class V>(const V& v, const V& w) { // v * pull is what the norm adds up, times w
+    const auto pull = []<class S, class V>(S, const V& v, const V& w) { // v * pull is what the norm adds up, times w
         if constexpr (absolute)
-            return v > 0 ? w : (v < 0 ? -w : V{});
+            return v > 0 ? w : (v < 0 ? -w : S::zero());
         else
             return v * w;
     };
@@ -75,12 +76,12 @@ FlowPair flow_step(const FlowRows<T>& rows, FlowCarry<T>& carry, Index count, Fl
         auto& tally = std::get<FlowTally<S>>(tallies);
         __builtin_prefetch(next + i);
         const auto d = features ? S::load(after + i) - S::load(before + i) : S::load(after + i);
-        auto along = pull(d, S::broadcast(gradient));
+        auto along = pull(S{}, d, S::broadcast(gradient));
         tally.gradient += d * along;
         auto p = seeded ? S::load(last + i) : S::zero();
         if constexpr (curved) {
             const auto c = d - S::load(step + i);
-            const auto bend = pull(c, S::broadcast(curvature));
+            const auto bend = pull(S{}, c, S::broadcast(curvature));
             tally.curvature += c * bend;
             along += bend;
             p -= bend;

@@ -4,6 +4,9 @@
 #include <espalier/core/compiled.hpp>
 #include <espalier/cpu/elementwise.hpp>
 #include <espalier/ops/feature_flow.cpu.hpp>
+#if ESPALIER_CUDA
+#include <espalier/ops/feature_flow.cuda.cuh>
+#endif
 
 #include <cmath>
 #include <utility>
@@ -27,10 +30,28 @@ template <class T> struct Flow {
 
 namespace detail {
 
-/// The value of maps that were checked, and with `seeds` the gradient with respect to each of them, stage after stage.
+template <class T> using FlowTensors = std::vector<std::vector<Tensor<T>>>; // maps that were checked, by stage
+
+/// What a backward pass takes over from the value: the seeds of all maps, or what they will be multiplied with.
+template <class T> struct FlowKept {
+    std::vector<Tensor<T>> seeds;        ///< on the CPU; empty if an earlier backward gave them away
+    std::vector<Tensor<double>> weights; ///< on a GPU: `flow_finish_kernel`'s of each stage, empty but for l2
+};
+
+/// The options' weights for one stage, with the reduction.
+inline kernels::FlowPair flow_weights(const FeatureFlowOptions& options, Index samples, Index elements) {
+    const double size = static_cast<double>(elements);
+    const double spread = options.reduction == FlowReduction::sum ? 1
+                          : options.norm == FlowNorm::l2          ? std::sqrt(size)
+                                                                  : size;
+    const double scale = 1 / (static_cast<double>(samples) * spread);
+    return {scale * options.gradient, scale * options.curvature};
+}
+
+/// The value, and with `wanted` the gradient with respect to each map, stage after stage.
 template <class T>
-double flow_pass(const std::vector<std::vector<Tensor<T>>>& stages, const FeatureFlowOptions& options,
-                 std::vector<Tensor<T>>* seeds) {
+Tensor<T> flow_value(Cpu on, const FlowTensors<T>& stages, const FeatureFlowOptions& options, bool wanted,
+                     FlowKept<T>& kept) {
     double total = 0;
     for (const auto& stage : stages) {
         const Index samples = stage[0].size(0), elements = stage[0].size() / samples;
@@ -41,22 +62,93 @@ double flow_pass(const std::vector<std::vector<Tensor<T>>>& stages, const Featur
         kernels::FlowSeeds<T> seed_views;
         for (const Tensor<T>& map : stage) {
             maps.push_back(matrix(map.data()));
-            if (seeds) seed_views.push_back(matrix(seeds->emplace_back(empty_like(map)).mutable_data()));
+            if (wanted) seed_views.push_back(matrix(kept.seeds.emplace_back(empty_like(map)).mutable_data()));
         }
-        const double size = static_cast<double>(elements);
-        const double spread = options.reduction == FlowReduction::sum ? 1
-                              : options.norm == FlowNorm::l2          ? std::sqrt(size)
-                                                                      : size;
-        const double scale = 1 / (static_cast<double>(samples) * spread);
-        Tensor<double> value({samples}, stage[0].device());
-        dispatch(stage[0].device(), [&](auto on) {
-            kernels::feature_flow(on, maps, seed_views, options.norm, options.difference,
-                                  {scale * options.gradient, scale * options.curvature}, mutable_view<1>(value));
-        });
+        Tensor<double> value({samples});
+        kernels::feature_flow(on, maps, seed_views, options.norm, options.difference,
+                              flow_weights(options, samples, elements), mutable_view<1>(value));
         for (const double v : value) total += v;
     }
-    return total;
+    return Tensor<T>::scalar(static_cast<T>(total));
 }
+/// Adds dy times the seeds to the inputs that need a gradient.
+template <class T>
+void flow_gradients(Cpu on, const FlowTensors<T>& stages, const FeatureFlowOptions& options, FlowKept<T>& kept,
+                    const Tensor<T>& dy, const Inputs<T>& input) {
+    if (kept.seeds.empty()) flow_value(on, stages, options, true, kept);
+    for (std::size_t i = 0; i < kept.seeds.size(); ++i) {
+        Tensor<T> dx = std::move(kept.seeds[i]);
+        if (!input[i].needs_grad()) continue;
+        if (const T scale = dy.item(); scale != T(1)) {
+            const Tensor<T> seed = std::exchange(dx, empty_like(dx));
+            kernels::elementwise(
+                on, [scale](T s) { return scale * s; }, mutable_strided(dx), strided(seed));
+        }
+        input[i].add_grad(std::move(dx));
+    }
+    kept.seeds.clear();
+}
+
+#if ESPALIER_CUDA
+template <class T>
+kernels::FlowStageShape flow_shape(const std::vector<Tensor<T>>& stage, const FeatureFlowOptions& options) {
+    expect<DeviceError>(stage.size() <= kernels::flow_most_maps, "feature_flow: expected at most ",
+                        kernels::flow_most_maps, " maps a stage on a GPU, got ", stage.size());
+    const Index samples = stage[0].size(0);
+    const bool features = options.difference == FlowDifference::features;
+    return {samples,
+            stage[0].size() / samples,
+            static_cast<int>(stage.size()) - features,
+            options.norm == FlowNorm::l1,
+            features,
+            options.curvature != 0,
+            options.norm == FlowNorm::l2};
+}
+/// As on the CPU, but seeds are made by `flow_gradients`, when dy is there.
+template <class T>
+Tensor<T> flow_value(Cuda on, const FlowTensors<T>& stages, const FeatureFlowOptions& options, bool,
+                     FlowKept<T>& kept) {
+    Index samples = 0;
+    for (const auto& stage : stages) samples += stage[0].size(0);
+    Tensor<double> values({samples}, Device::cuda);
+    double* value = values.mutable_data();
+    for (const auto& stage : stages) {
+        const auto shape = flow_shape(stage, options);
+        kernels::FlowPointers<T> at{};
+        for (std::size_t l = 0; l < stage.size(); ++l) at.maps[l] = stage[l].data();
+        auto& weights =
+            kept.weights.emplace_back(Shape{shape.lengths ? shape.samples * shape.steps * 2 : 0}, Device::cuda);
+        kernels::flow_value(on, at, shape, flow_weights(options, shape.samples, shape.elements), weights.mutable_data(),
+                            value);
+        value += shape.samples;
+    }
+    Tensor<T> y(Shape{}, Device::cuda);
+    kernels::flow_total(on, flat(values), y.mutable_data());
+    return y;
+}
+template <class T>
+void flow_gradients(Cuda on, const FlowTensors<T>& stages, const FeatureFlowOptions& options, FlowKept<T>& kept,
+                    const Tensor<T>& dy, const Inputs<T>& input) {
+    std::size_t i = 0; // of the input
+    for (std::size_t s = 0; s < stages.size(); ++s) {
+        const auto shape = flow_shape(stages[s], options);
+        kernels::FlowPointers<T> at{};
+        std::vector<Tensor<T>> seeds(stages[s].size());
+        for (std::size_t l = 0; l < seeds.size(); ++l) {
+            at.maps[l] = stages[s][l].data();
+            if (!input[i + l].needs_grad()) continue;
+            seeds[l] = empty_like(stages[s][l]);
+            at.seeds[l] = seeds[l].mutable_data();
+        }
+        kernels::flow_seeds(on, at, shape, flow_weights(options, shape.samples, shape.elements), kept.weights[s].data(),
+                            dy.data());
+        for (Tensor<T>& seed : seeds) {
+            if (seed.defined()) input[i].add_grad(std::move(seed));
+            ++i;
+        }
+    }
+}
+#endif
 
 template <class T>
 Var<T> flow_of_maps(const std::vector<std::vector<Var<T>>>& stages, const FeatureFlowOptions& options) {
@@ -82,26 +174,15 @@ Var<T> flow_of_maps(const std::vector<std::vector<Var<T>>>& stages, const Featur
         }
     }
 
-    std::vector<Tensor<T>> seeds;
-    const double total = flow_pass(maps, options, wanted && grad_enabled() ? &seeds : nullptr);
-    auto backward = [maps, options, seeds = std::move(seeds)](const Tensor<T>& dy, const Inputs<T>& input) mutable {
-        if (seeds.empty()) flow_pass(maps, options, &seeds); // an earlier backward gave them away
-        for (std::size_t i = 0; i < seeds.size(); ++i) {
-            Tensor<T> dx = std::move(seeds[i]);
-            if (!input[i].needs_grad()) continue;
-            if (const T scale = dy.item(); scale != T(1)) {
-                const Tensor<T> seed = std::exchange(dx, empty_like(dx));
-                dispatch(dx.device(), [&](auto on) {
-                    kernels::elementwise(
-                        on, [scale](T s) { return scale * s; }, mutable_strided(dx), strided(seed));
-                });
-            }
-            input[i].add_grad(std::move(dx));
-        }
-        seeds.clear();
+    for (const Var<T>& operand : operands) expect_same_device("feature_flow", operands[0], operand);
+    FlowKept<T> kept;
+    Tensor<T> y;
+    const Device device = operands.empty() ? Device::cpu : operands[0].device();
+    dispatch(device, [&](auto on) { y = flow_value(on, maps, options, wanted && grad_enabled(), kept); });
+    auto backward = [maps, options, kept = std::move(kept)](const Tensor<T>& dy, const Inputs<T>& input) mutable {
+        dispatch(dy.device(), [&](auto on) { flow_gradients(on, maps, options, kept, dy, input); });
     };
-    return record<T>("feature_flow", Tensor<T>::scalar(static_cast<T>(total)), operands, ChannelRule::declared(),
-                     std::move(backward));
+    return record<T>("feature_flow", y, operands, ChannelRule::declared(), std::move(backward));
 }
 
 template <class T> Var<T> flow_of_network(const Flow<T>& flow, const FeatureFlowOptions& options) {
@@ -129,8 +210,9 @@ template <class T> Var<T> flow_of_network(const Flow<T>& flow, const FeatureFlow
 /// square root (l2), so that weights do not depend on it. At 0 the gradient of |.| is 0, for l1 element by element.
 /// Stages too short for a difference, and empty maps, add nothing. `options.boundary` is for the overload that takes a
 /// `Flow`. One pass over the maps makes the value and all gradients, whose memory backward hands on; another backward
-/// makes them again.
-/// @throws ShapeError if the maps of a stage differ in shape, have no batch axis, or a weight is negative
+/// makes them again. On a GPU every backward makes them, times its dy.
+/// @throws ShapeError if the maps of a stage differ in shape, have no batch axis, or a weight is negative; DeviceError
+/// for more than 240 maps a stage on a GPU
 /// Source: the discrete gradient and curvature of Wu et al. 2021 (arXiv 2106.02914), as reconstructed from its
 /// abstract.
 template <class T>

@@ -5,6 +5,10 @@
 #include <espalier/cpu/lanes.hpp>
 #include <espalier/cpu/map_rows.hpp>
 #include <espalier/ops/fused_activation.hpp>
+#include <espalier/ops/join_channels.hpp>
+#if ESPALIER_CUDA
+#include <espalier/ops/join.cuda.cuh>
+#endif
 
 #include <memory>
 #include <vector>
@@ -24,22 +28,44 @@ template <class T> struct JoinState {
 
     /// Whether surgery has made it an indexed join.
     bool indexed() const { return constant.size() > 0; }
+    /// `kept` for kernels of a device; its numbers are below `width`. Waits for a GPU, once for each list.
+    JoinChannels channels(Index width, Device device) const;
+
+private:
+    struct Copy { // on a GPU
+        std::vector<Index> kept;
+        JoinChannels channels;
+    };
+    mutable Copy copy_;
 };
+
+template <class T> JoinChannels JoinState<T>::channels(Index width, Device device) const {
+    const bool copies = device != Device::cpu;
+    if (copies && copy_.channels.kept.defined() && copy_.kept == kept && copy_.channels.slots.size() == width)
+        return copy_.channels;
+    std::vector<Index> slots(static_cast<std::size_t>(width), -1);
+    for (std::size_t j = 0; j < kept.size(); ++j) slots[static_cast<std::size_t>(kept[j])] = static_cast<Index>(j);
+    JoinChannels made{Tensor<Index>::from({static_cast<Index>(kept.size())}, kept, device),
+                      Tensor<Index>::from({width}, slots, device)};
+    if (copies) copy_ = {kept, made};
+    return made;
+}
 
 namespace kernels {
 
-// stream, y, dy: [M,C] with M pixels; branch: [M,J]; kept: [J]; constant: [C].  One range of pixels a thread.
+// stream, y, dy: [M,C] with M pixels; branch: [M,J]; kept: [J]; slots, constant: [C].  One range of pixels a thread.
 inline constexpr Index join_grain = 512; ///< pixels
 
 /// y = activation(a + b), `count` elements; NaN stays NaN.
 template <class T> void join_row(Index count, const T* a, const T* b, Activation activation, T* y) {
     const auto add = [=](const auto& activate) {
-        for_lanes<T>(count, [=]<class S>(S, Index i) { S::store(y + i, activate(S::load(a + i) + S::load(b + i))); });
+        for_lanes<T>(count,
+                     [=]<class S>(S, Index i) { S::store(y + i, activate(S{}, S::load(a + i) + S::load(b + i))); });
     };
     if (activation == Activation::relu)
-        add([]<class V>(const V& sum) { return sum < 0 ? V{} : sum; });
+        add([]<class S>(S, const auto& sum) { return sum < 0 ? S::zero() : sum; });
     else
-        add([](const auto& sum) { return sum; });
+        add([](auto, const auto& sum) { return sum; });
 }
 
 /// y = activation(stream + branch), with branch [M,C]
@@ -63,12 +89,14 @@ void join_rows(Cpu, View<const T, 4> stream, const MapRows<T>& branch, Activatio
 
 /// y = activation(stream + branch at kept, constant elsewhere)
 template <class T>
-void join_indexed(Cpu, View<const T, 2> stream, View<const T, 2> branch, const std::vector<Index>& kept,
+void join_indexed(Cpu, View<const T, 2> stream, View<const T, 2> branch, const JoinChannels& channels,
                   View<const T, 1> constant, Activation activation, View<T, 2> y) {
+    const Index* const kept = channels.kept.data();
+    const Index J = channels.kept.size();
     parallel_ranges(stream.size(0), join_grain, [&](Index begin, Index end) {
         std::vector<T> added(constant.data(), constant.data() + constant.size()); // what a pixel gets, all C channels
         for (Index m = begin; m < end; ++m) {
-            for (std::size_t j = 0; j < kept.size(); ++j) added[static_cast<std::size_t>(kept[j])] = branch.at(m)[j];
+            for (Index j = 0; j < J; ++j) added[static_cast<std::size_t>(kept[j])] = branch.at(m)[j];
             join_row(stream.size(1), stream.at(m), added.data(), activation, y.at(m));
         }
     });
@@ -86,25 +114,42 @@ template <class T> void relu_gradient(Cpu, View<const T, 1> dy, View<const T, 1>
 }
 
 /// db[m,j] = ds[m,kept[j]]
-template <class T> void join_gather(Cpu, View<const T, 2> ds, const std::vector<Index>& kept, View<T, 2> db) {
+template <class T> void join_gather(Cpu, View<const T, 2> ds, const JoinChannels& channels, View<T, 2> db) {
+    const Index* const kept = channels.kept.data();
     parallel_ranges(ds.size(0), join_grain, [&](Index begin, Index end) {
         for (Index m = begin; m < end; ++m)
-            for (Index j = 0; j < db.size(1); ++j) db(m, j) = ds(m, kept[static_cast<std::size_t>(j)]);
+            for (Index j = 0; j < db.size(1); ++j) db(m, j) = ds(m, kept[j]);
     });
 }
 
-/// dk[c] = sum over m of ds[m,c] where `absent[c]`, else 0; in double, pixel after pixel.
-template <class T>
-void join_constant_gradient(Cpu, View<const T, 2> ds, const std::vector<char>& absent, View<T, 1> dk) {
+/// dk[c] = sum over m of ds[m,c] where slots[c] < 0, else 0; in double, pixel after pixel.
+template <class T> void join_constant_gradient(Cpu, View<const T, 2> ds, const JoinChannels& channels, View<T, 1> dk) {
+    const Index* const slots = channels.slots.data();
     parallel_for(ds.size(1), [&](Index c) {
         double sum = 0;
-        if (absent[static_cast<std::size_t>(c)])
+        if (slots[c] < 0)
             for (Index m = 0; m < ds.size(0); ++m) sum += static_cast<double>(ds(m, c));
         dk(c) = static_cast<T>(sum);
     });
 }
 
 } // namespace kernels
+
+namespace detail {
+template <class T>
+void dense_join(Cpu on, const Tensor<T>& stream, const Deferred<T>& branch, Activation activation, Tensor<T>& y) {
+    if (branch.pending())
+        kernels::join_rows(on, view<4>(stream), branch.rows(), activation, mutable_view<4>(y));
+    else
+        kernels::join(on, pixels(stream), pixels(branch.value()), activation, mutable_pixels(y));
+}
+#if ESPALIER_CUDA
+template <class T>
+void dense_join(Cuda on, const Tensor<T>& stream, const Deferred<T>& branch, Activation activation, Tensor<T>& y) {
+    kernels::join(on, flat(stream), flat(branch.value()), activation, mutable_flat(y));
+}
+#endif
+} // namespace detail
 
 /// The end of a residual block: y = activation(stream + branch), where an indexed branch may have fewer channels.
 ///
@@ -125,21 +170,18 @@ Var<T> join(const Var<T>& stream, const Var<T>& branch, const std::shared_ptr<Jo
     expect(indexed ? static_cast<Index>(kept.size()) == J && state->constant.size() == C : J == C,
            "join: expected a branch of ", indexed ? static_cast<Index>(kept.size()) : C, " channels and a stream of ",
            indexed ? state->constant.size() : C, ", got ", J, " and ", C);
-    std::vector<char> absent(static_cast<std::size_t>(indexed ? C : 0), 1);
-    for (const Index c : kept) {
-        expect(0 <= c && c < C, "join: expected kept channels below ", C, ", got ", c);
-        absent[static_cast<std::size_t>(c)] = 0;
-    }
+    for (const Index c : kept) expect(0 <= c && c < C, "join: expected kept channels below ", C, ", got ", c);
+    expect_same_device("join", stream, branch);
+    if (indexed) expect_same_device("join", stream, state->constant);
+    const JoinChannels channels = indexed ? state->channels(C, stream.device()) : JoinChannels();
 
     Tensor<T> y = empty_like(stream.value());
     dispatch(stream.device(), [&](auto on) {
         if (indexed)
-            kernels::join_indexed(on, pixels(stream.value()), pixels(branch.value()), kept,
+            kernels::join_indexed(on, pixels(stream.value()), pixels(branch.value()), channels,
                                   flat(state->constant.value()), activation, mutable_pixels(y));
-        else if (branch.deferred().pending())
-            kernels::join_rows(on, view<4>(stream.value()), branch.deferred().rows(), activation, mutable_view<4>(y));
         else
-            kernels::join(on, pixels(stream.value()), pixels(branch.value()), activation, mutable_pixels(y));
+            detail::dense_join(on, stream.value(), branch.deferred(), activation, y);
     });
 
     ChannelRule rule = ChannelRule::declared().pass(0).ride(2, 0, ChannelRole::shifts);
@@ -156,7 +198,7 @@ Var<T> join(const Var<T>& stream, const Var<T>& branch, const std::shared_ptr<Jo
     const Tensor<T> output = activation == Activation::relu ? y : Tensor<T>();
     Var<T> result = record<T>(
         "join", y, {stream, branch, state->constant}, std::move(rule),
-        [output, kept, absent, indexed, J](Tensor<T> dy, const Inputs<T>& input) {
+        [output, channels, indexed, J](Tensor<T> dy, const Inputs<T>& input) {
             Tensor<T> ds = output.defined() && dy.is_shared() ? empty_like(dy) : dy;
             if (output.defined())
                 dispatch(dy.device(),
@@ -168,13 +210,14 @@ Var<T> join(const Var<T>& stream, const Var<T>& branch, const std::shared_ptr<Jo
                 Shape shape = ds.shape();
                 shape[-1] = J;
                 Tensor<T> db(shape, ds.device());
-                dispatch(ds.device(), [&](auto on) { kernels::join_gather(on, pixels(ds), kept, mutable_pixels(db)); });
+                dispatch(ds.device(),
+                         [&](auto on) { kernels::join_gather(on, pixels(ds), channels, mutable_pixels(db)); });
                 input[1].add_grad(std::move(db));
             }
             if (input[2].needs_grad()) {
                 Tensor<T> dk({ds.size(-1)}, ds.device());
                 dispatch(ds.device(), [&](auto on) {
-                    kernels::join_constant_gradient(on, pixels(ds), absent, mutable_view<1>(dk));
+                    kernels::join_constant_gradient(on, pixels(ds), channels, mutable_view<1>(dk));
                 });
                 input[2].add_grad(std::move(dk));
             }

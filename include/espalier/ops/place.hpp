@@ -2,6 +2,9 @@
 
 #include <espalier/core/compiled.hpp>
 #include <espalier/ops/join.hpp>
+#if ESPALIER_CUDA
+#include <espalier/ops/place.cuda.cuh>
+#endif
 
 namespace espalier::inline ESPALIER_BACKEND {
 namespace kernels {
@@ -11,7 +14,8 @@ namespace kernels {
 inline constexpr Index place_grain = 16; ///< rows
 
 /// y[n,p,q,kept[c]] = x[n,p*stride,q*stride,c], 0 in all other channels.
-template <class T> void place(Cpu, View<const T, 4> x, const std::vector<Index>& kept, Index stride, View<T, 4> y) {
+template <class T> void place(Cpu, View<const T, 4> x, const JoinChannels& channels, Index stride, View<T, 4> y) {
+    const Index* const kept = channels.kept.data();
     const Index P = y.size(1), Q = y.size(2), K = y.size(3), C = x.size(3);
     parallel_ranges(y.size(0) * P, place_grain, [&](Index begin, Index end) {
         for (Index row = begin; row < end; ++row) {
@@ -19,7 +23,7 @@ template <class T> void place(Cpu, View<const T, 4> x, const std::vector<Index>&
             for (Index q = 0; q < Q; ++q) {
                 const T* const from = x.at(row / P, row % P * stride, q * stride);
                 T* const to = y.at(row / P, row % P, q);
-                for (Index c = 0; c < C; ++c) to[kept[static_cast<std::size_t>(c)]] = from[c];
+                for (Index c = 0; c < C; ++c) to[kept[c]] = from[c];
             }
         }
     });
@@ -27,7 +31,8 @@ template <class T> void place(Cpu, View<const T, 4> x, const std::vector<Index>&
 
 /// dx[n,p*stride,q*stride,c] = dy[n,p,q,kept[c]], 0 at pixels that the stride skips.
 template <class T>
-void place_gradient(Cpu, View<const T, 4> dy, const std::vector<Index>& kept, Index stride, View<T, 4> dx) {
+void place_gradient(Cpu, View<const T, 4> dy, const JoinChannels& channels, Index stride, View<T, 4> dx) {
+    const Index* const kept = channels.kept.data();
     const Index H = dx.size(1), W = dx.size(2), C = dx.size(3);
     parallel_ranges(dx.size(0) * H, place_grain, [&](Index begin, Index end) {
         for (Index row = begin; row < end; ++row) {
@@ -37,7 +42,7 @@ void place_gradient(Cpu, View<const T, 4> dy, const std::vector<Index>& kept, In
             for (Index w = 0; w < W; w += stride) {
                 const T* const from = dy.at(n, h / stride, w / stride);
                 T* const to = dx.at(n, h, w);
-                for (Index c = 0; c < C; ++c) to[c] = from[kept[static_cast<std::size_t>(c)]];
+                for (Index c = 0; c < C; ++c) to[c] = from[kept[c]];
             }
         }
     });
@@ -65,17 +70,19 @@ Var<T> place(const Var<T>& x, const std::shared_ptr<JoinState<T>>& state, Index 
            kept);
 
     const Shape from = x.shape();
+    const JoinChannels channels = state->channels(width, x.device());
     Tensor<T> y({from[0], (from[1] + stride - 1) / stride, (from[2] + stride - 1) / stride, width}, x.device());
-    dispatch(x.device(), [&](auto on) { kernels::place(on, view<4>(x.value()), kept, stride, mutable_view<4>(y)); });
+    dispatch(x.device(),
+             [&](auto on) { kernels::place(on, view<4>(x.value()), channels, stride, mutable_view<4>(y)); });
 
     ChannelRule rule = ChannelRule::declared();
     for (std::size_t c = 0; c < kept.size(); ++c) rule = std::move(rule).pass(1, static_cast<Index>(c), kept[c], 1);
     Var<T> result = record<T>("place", y, {state->constant, x}, std::move(rule),
-                              [from, kept, stride](const Tensor<T>& dy, const Inputs<T>& input) {
+                              [from, channels, stride](const Tensor<T>& dy, const Inputs<T>& input) {
                                   if (!input[1].needs_grad()) return;
                                   Tensor<T> dx(from, dy.device());
                                   dispatch(dy.device(), [&](auto on) {
-                                      kernels::place_gradient(on, view<4>(dy), kept, stride, mutable_view<4>(dx));
+                                      kernels::place_gradient(on, view<4>(dy), channels, stride, mutable_view<4>(dx));
                                   });
                                   input[1].add_grad(std::move(dx));
                               },

@@ -1,26 +1,17 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
+#include <espalier/ops/pool_window.hpp>
 #include <espalier/ops/reduce.hpp>
+#if ESPALIER_CUDA
+#include <espalier/ops/pool.cuda.cuh>
+#endif
 
 #include <limits>
 
 namespace espalier::inline ESPALIER_BACKEND {
 
-/// Square windows of `size` x `size` pixels, `stride` apart (0: as far as they are wide), over a map with `padding`
-/// pixels on each side.
-struct PoolOptions {
-    Index size = 2;    ///< height and width of a window, pixels
-    Index stride = 0;  ///< pixels from one window to the next; 0: `size`
-    Index padding = 0; ///< pixels on each side, which no window counts
-};
-
 namespace kernels {
-
-/// Windows of R x S taps; tap number r * S + s of window (p, q) is pixel (p * stride + r - padding, same for q and s).
-struct PoolWindow {
-    Index R, S, stride, padding; ///< as above
-};
 
 /// Calls `tap(h, w, number)` for each tap of window (p, q) that lies in the map, in order of number.
 template <class Tap> void pool_taps(const PoolWindow& window, Index H, Index W, Index p, Index q, const Tap& tap) {
