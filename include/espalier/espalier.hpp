@@ -10,11 +10,14 @@
 #include <espalier/core/shape.hpp>
 #include <espalier/core/simd.hpp>
 #include <espalier/core/steady_clock.hpp>
+#include <espalier/core/stream.hpp>
 #include <espalier/core/table.hpp>
 
 #include <espalier/tensor/device.hpp>
+#include <espalier/tensor/fill.hpp>
 #include <espalier/tensor/random.hpp>
 #include <espalier/tensor/storage.hpp>
+#include <espalier/tensor/strided.hpp>
 #include <espalier/tensor/swap_axes.hpp>
 #include <espalier/tensor/tensor.hpp>
 #include <espalier/tensor/view.hpp>
@@ -22,7 +25,6 @@
 #include <espalier/cpu/accumulate.hpp>
 #include <espalier/cpu/bf16_pair.hpp>
 #include <espalier/cpu/bf16_tile.hpp>
-#include <espalier/cpu/column_sum.hpp>
 #include <espalier/cpu/elementwise.hpp>
 #include <espalier/cpu/fixed_order.hpp>
 #include <espalier/cpu/gather.hpp>
@@ -50,15 +52,18 @@
 #include <espalier/ops/adaptive_pool.hpp>
 #include <espalier/ops/arithmetic.hpp>
 #include <espalier/ops/batch_norm.hpp>
+#include <espalier/ops/column_sum.hpp>
 #include <espalier/ops/concat.hpp>
 #include <espalier/ops/conv2d.hpp>
 #include <espalier/ops/conv2d_options.hpp>
+#include <espalier/ops/conv2d_passes.hpp>
 #include <espalier/ops/cross_entropy.hpp>
 #include <espalier/ops/dropout.hpp>
 #include <espalier/ops/feature_flow.hpp>
 #include <espalier/ops/flow_options.hpp>
 #include <espalier/ops/fused_activation.hpp>
 #include <espalier/ops/join.hpp>
+#include <espalier/ops/join_channels.hpp>
 #include <espalier/ops/linear.hpp>
 #include <espalier/ops/math.hpp>
 #include <espalier/ops/matmul.hpp>
@@ -67,6 +72,7 @@
 #include <espalier/ops/pad.hpp>
 #include <espalier/ops/place.hpp>
 #include <espalier/ops/pool.hpp>
+#include <espalier/ops/pool_window.hpp>
 #include <espalier/ops/reduce.hpp>
 #include <espalier/ops/reshape.hpp>
 #include <espalier/ops/slice.hpp>
@@ -75,6 +81,7 @@
 #include <espalier/nn/batch_norm.hpp>
 #include <espalier/nn/channel_split.hpp>
 #include <espalier/nn/conv2d.hpp>
+#include <espalier/nn/device_scope.hpp>
 #include <espalier/nn/dropout.hpp>
 #include <espalier/nn/initialize.hpp>
 #include <espalier/nn/join.hpp>

@@ -11,13 +11,13 @@ namespace {
 template <class T> void check_five_steps(DecayForm form) {
     const AdamOptions by{
         .learning_rate = 0.05, .beta1 = 0.8, .beta2 = 0.95, .epsilon = 1e-3, .form = form, .weight_decay = 0.1};
-    Var<T> w = parameter(random_tensor<T>({3, 7}, "w"));
+    Var<T> w = parameter_on_device(random_tensor<T>({3, 7}, "w"));
     std::vector<double> p = w.value().template cast<double>().to_vector(), m(p.size()), v(p.size());
     Adam<T> adam({{"w", w}}, by);
     for (int t = 1; t <= 5; ++t) {
         const Tensor<T> g = random_tensor<T>({3, 7}, std::to_string(t).c_str());
         adam.clear_grad();
-        w.node()->add_grad(g);
+        w.node()->add_grad(to_device(g));
         adam.step();
         for (std::size_t i = 0; i < p.size(); ++i) {
             const double before = p[i];
@@ -41,7 +41,8 @@ TEST_CASE_TEMPLATE("adam: five steps with each form of weight decay are those of
 }
 
 TEST_CASE("adam: decoupled decay follows the learning rate and needs no gradient's size") {
-    Var<double> w = parameter(Tensor<double>::full({1, 1}, 8)), b = parameter(Tensor<double>::full({1}, 8));
+    Var<double> w = parameter_on_device(Tensor<double>::full({1, 1}, 8)),
+                b = parameter_on_device(Tensor<double>::full({1}, 8));
     Adam<double> adam(
         {{"w", w}, {"b", b}},
         {.learning_rate = 0.5, .form = DecayForm::decoupled, .weight_decay = 0.5, .decay = Decay::weights});
@@ -55,15 +56,16 @@ TEST_CASE("adam: decoupled decay follows the learning rate and needs no gradient
 }
 
 TEST_CASE("adam: the first step is as long as the learning rate, whatever the gradient") {
-    Var<double> w = parameter(Tensor<double>::zeros({2}));
+    Var<double> w = parameter_on_device(Tensor<double>::zeros({2}));
     Adam<double> adam({{"w", w}}, {.learning_rate = 0.5, .epsilon = 1e-30});
-    w.node()->add_grad(Tensor<double>::from({2}, {1e-6, -1e6}));
+    w.node()->add_grad(to_device(Tensor<double>::from({2}, {1e-6, -1e6})));
     adam.step();
     check_close(w.value(), Tensor<double>::from({2}, {-0.5, 0.5}));
 }
 
 TEST_CASE("adam: decay of weights only leaves vectors alone") {
-    Var<double> w = parameter(Tensor<double>::ones({1, 1})), b = parameter(Tensor<double>::ones({1}));
+    Var<double> w = parameter_on_device(Tensor<double>::ones({1, 1})),
+                b = parameter_on_device(Tensor<double>::ones({1}));
     Adam<double> adam({{"w", w}, {"b", b}}, {.weight_decay = 0.25, .decay = Decay::weights});
     for (auto* var : {&w, &b}) var->node()->add_grad(zeros_like(var->value()));
     adam.step();
@@ -73,10 +75,10 @@ TEST_CASE("adam: decay of weights only leaves vectors alone") {
 
 TEST_CASE("adam: same bits for 1 and 2 threads, beyond one range of elements") {
     check_repeatable([] {
-        Var<float> w = parameter(random_tensor<float>({2, 20001}, "w"));
+        Var<float> w = parameter_on_device(random_tensor<float>({2, 20001}, "w"));
         Adam<float> adam({{"w", w}}, {.weight_decay = 0.01});
         for (int i = 0; i < 3; ++i) {
-            w.node()->add_grad(random_tensor<float>({2, 20001}, "g"));
+            w.node()->add_grad(to_device(random_tensor<float>({2, 20001}, "g")));
             adam.step();
         }
         return std::vector<Tensor<float>>{w.value()};

@@ -12,17 +12,17 @@ namespace {
 template <class T> std::vector<NamedVar<T>> with_gradients(const std::vector<Tensor<T>>& gradients) {
     std::vector<NamedVar<T>> parameters;
     for (const Tensor<T>& g : gradients) {
-        const Var<T> var = parameter(zeros_like(g));
-        var.node()->add_grad(g);
+        const Var<T> var = parameter_on_device(zeros_like(g));
+        var.node()->add_grad(to_device(g.clone()));
         parameters.push_back({"p" + std::to_string(parameters.size()), var});
     }
-    parameters.push_back({"without", parameter(Tensor<T>::ones({2}))});
+    parameters.push_back({"without", parameter_on_device(Tensor<T>::ones({2}))});
     return parameters;
 }
 template <class T> std::vector<Tensor<T>> gradients_of(const std::vector<NamedVar<T>>& parameters) {
     std::vector<Tensor<T>> all;
     for (const auto& [name, var] : parameters)
-        if (var.grad().defined()) all.push_back(var.grad().clone());
+        if (var.grad().defined()) all.push_back(var.grad().to(Device::cpu).clone());
     return all;
 }
 template <class T> std::vector<Tensor<T>> some() {

@@ -13,21 +13,23 @@ namespace {
 
 /// One parameter and one buffer.
 template <class T> struct Net : Module<T> {
-    Var<T> weight = this->add_parameter("weight", random_tensor<T>({3, 5}, "weight"));
-    Var<T> mean = this->add_buffer("mean", random_tensor<T>({5}, "mean"));
+    Var<T> weight = this->add_parameter("weight", to_device(random_tensor<T>({3, 5}, "weight")));
+    Var<T> mean = this->add_buffer("mean", to_device(random_tensor<T>({5}, "mean")));
 };
 
 template <class T> void set_random(const Module<T>& module, const std::string& seed) {
     for (const auto& list : {module.parameters(), module.buffers()})
         for (auto [name, var] : list) {
-            const Tensor<T> value = random_tensor<T>(var.shape(), (seed + name).c_str());
-            std::copy(value.begin(), value.end(), var.mutable_value().mutable_data());
+            const Tensor<T> value = random_tensor<T>(var.shape(), (seed + name).c_str()).to(var.device());
+            dispatch(var.device(), [&, to = mutable_strided(var.mutable_value())](auto on) {
+                kernels::copy(on, strided(value), to);
+            });
         }
 }
 template <class T> std::vector<Tensor<T>> values(const Module<T>& module) {
     std::vector<Tensor<T>> all;
     for (const auto& list : {module.parameters(), module.buffers()})
-        for (const auto& [name, var] : list) all.push_back(var.value().clone());
+        for (const auto& [name, var] : list) all.push_back(var.value().to(Device::cpu).clone());
     return all;
 }
 template <class T> bool same(const std::vector<Tensor<T>>& a, const std::vector<Tensor<T>>& b) {

@@ -33,13 +33,13 @@ TEST_CASE_TEMPLATE("sgd: five steps of each form are those of the reference", T,
          {SgdOptions{.learning_rate = 0.3}, SgdOptions{.learning_rate = 0.3, .weight_decay = 0.05},
           SgdOptions{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 0.05},
           SgdOptions{.learning_rate = 0.1, .momentum = 0.9, .form = Momentum::nesterov, .weight_decay = 0.05}}) {
-        Var<T> w = parameter(random_tensor<T>({3, 7}, "w"));
+        Var<T> w = parameter_on_device(random_tensor<T>({3, 7}, "w"));
         Reference reference{options, w.value().template cast<double>().to_vector()};
         Sgd<T> sgd({{"w", w}}, options);
         for (int i = 0; i < 5; ++i) {
             const Tensor<T> g = random_tensor<T>({3, 7}, std::to_string(i).c_str());
             sgd.clear_grad();
-            w.node()->add_grad(g);
+            w.node()->add_grad(to_device(g));
             sgd.step();
             reference.step(g.template cast<double>());
         }
@@ -49,7 +49,8 @@ TEST_CASE_TEMPLATE("sgd: five steps of each form are those of the reference", T,
 }
 
 TEST_CASE("sgd: decay of weights only leaves vectors alone") {
-    Var<double> w = parameter(Tensor<double>::ones({1, 1})), b = parameter(Tensor<double>::ones({1}));
+    Var<double> w = parameter_on_device(Tensor<double>::ones({1, 1})),
+                b = parameter_on_device(Tensor<double>::ones({1}));
     Sgd<double> sgd({{"w", w}, {"b", b}}, {.learning_rate = 1, .weight_decay = 0.25, .decay = Decay::weights});
     for (auto* var : {&w, &b}) var->node()->add_grad(zeros_like(var->value()));
     sgd.step();
@@ -59,11 +60,11 @@ TEST_CASE("sgd: decay of weights only leaves vectors alone") {
 
 TEST_CASE("sgd: same bits for 1 and 2 threads, beyond one range of elements") {
     check_repeatable([] {
-        Var<float> w = parameter(random_tensor<float>({2, 20001}, "w"));
+        Var<float> w = parameter_on_device(random_tensor<float>({2, 20001}, "w"));
         Sgd<float> sgd({{"w", w}},
                        {.learning_rate = 0.1, .momentum = 0.9, .form = Momentum::nesterov, .weight_decay = 0.01});
         for (int i = 0; i < 3; ++i) {
-            w.node()->add_grad(random_tensor<float>({2, 20001}, "g"));
+            w.node()->add_grad(to_device(random_tensor<float>({2, 20001}, "g")));
             sgd.step();
         }
         return std::vector<Tensor<float>>{w.value()};

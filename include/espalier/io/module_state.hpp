@@ -15,7 +15,7 @@ inline std::string constant_name(const std::string& kept) {
 
 /// Adds a module's parameters, its buffers and the channel lists of its joins (I64) under `prefix + name`.
 ///
-/// Parameters and buffers share memory with the module: write the file before the next step changes them.
+/// Parameters and buffers of the CPU share memory with the module: write the file before the next step changes them.
 template <class T> void save_state(TensorFile& file, const Module<T>& module, const std::string& prefix = "") {
     for (const auto& list : {module.parameters(), module.buffers()})
         for (const auto& [name, var] : list) file.add(prefix + name, var.value());
@@ -59,7 +59,7 @@ void load_state(const TensorFile& file, const Module<T>& module, const std::stri
         kept.push_back(list.to_vector());
     }
 
-    for (std::size_t i = 0; i < vars.size(); ++i) vars[i].var.set_value(std::move(values[i]));
+    for (std::size_t i = 0; i < vars.size(); ++i) vars[i].var.set_value(values[i].to(vars[i].var.device()));
     for (std::size_t i = 0; i < joins.size(); ++i) joins[i].join->kept = std::move(kept[i]);
 }
 

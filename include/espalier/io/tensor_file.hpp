@@ -120,6 +120,10 @@ public:
 
     /// Adds a tensor after the others. @throws StateError if the name is taken
     void add(const std::string& name, AnyTensor tensor);
+    /// As above; what a GPU holds is copied to the CPU.
+    template <class T> void add(const std::string& name, const Tensor<T>& tensor) {
+        add(name, AnyTensor(tensor.to(Device::cpu)));
+    }
 
     /// The tensor of that name and exactly that type; it shares memory with this file.
     /// @throws StateError if there is none, or if it has another type

@@ -63,6 +63,13 @@ public:
     /// Of all parameters here and below.
     void clear_grad();
 
+    /// Moves all parameters and buffers to a device, under every handle; what is there already stays as it is, what
+    /// moves forgets its gradient. Make optimizers and averages afterwards: their state lies where parameters lie.
+    /// @throws DeviceError if the device is not there, Error if its memory is too small; nothing has changed then
+    void to(Device device);
+    /// Where the first parameter, or buffer, is; the CPU for a module without any.
+    Device device() const;
+
 protected:
     /// Registers a parameter of this module. @throws StateError if the name is taken or holds a dot
     Var<T> add_parameter(const std::string& name, Tensor<T> value);
@@ -125,6 +132,20 @@ template <class T> void Module<T>::set_mode(Mode mode) {
 
 template <class T> void Module<T>::clear_grad() {
     for (auto& [name, var] : parameters()) var.clear_grad();
+}
+
+template <class T> void Module<T>::to(Device device) {
+    std::vector<std::pair<Var<T>, Tensor<T>>> moved;
+    for (const auto& list : {parameters(), buffers()})
+        for (const auto& [name, var] : list)
+            if (var.device() != device) moved.emplace_back(var, var.value().to(device));
+    for (auto& [var, value] : moved) var.set_value(std::move(value));
+}
+
+template <class T> Device Module<T>::device() const {
+    for (const auto& list : {parameters(), buffers()})
+        for (const auto& [name, var] : list) return var.device();
+    return Device::cpu;
 }
 
 template <class T> Var<T> Module<T>::add_parameter(const std::string& name, Tensor<T> value) {

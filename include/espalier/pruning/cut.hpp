@@ -39,13 +39,12 @@ template <class T> Tensor<T> take(const Tensor<T>& x, int axis, const std::vecto
         expect(0 <= k && k < x.size(axis), "take: expected entries below ", x.size(axis), ", got ", k);
     Shape shape = x.shape();
     shape[axis] = static_cast<Index>(kept.size());
-    Tensor<T> y(shape, x.device());
+    const Tensor<T> whole = x.to(Device::cpu); // surgery is the CPU's, once in a network's life
+    Tensor<T> y(shape);
     const Index outer = shape.product(0, axis), inner = shape.product(axis + 1, shape.rank());
-    dispatch(x.device(), [&](auto on) {
-        kernels::take(on, View<const T, 3>(x.data(), {outer, x.size(axis), inner}), kept,
-                      View<T, 3>(y.mutable_data(), {outer, shape[axis], inner}));
-    });
-    return y;
+    kernels::take(Cpu(), View<const T, 3>(whole.data(), {outer, whole.size(axis), inner}), kept,
+                  View<T, 3>(y.mutable_data(), {outer, shape[axis], inner}));
+    return y.to(x.device());
 }
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -288,6 +288,7 @@ template <class T> double share_left(const Plan& plan, const Planner<T>& planner
 
 template <class T> Plan choose(const Network<T>& net, const Shape& image, const PlanOptions<T>& options) {
     check_options(options);
+    const DeviceScope<T> cpu(net.module, Device::cpu);
     const ChannelGraph<T> graph(trace_image(net, image), options.joins);
     const Planner<T> planner(graph, net.module, options);
     std::string blocked;
@@ -338,8 +339,10 @@ template <class T> Plan choose(const Network<T>& net, const Shape& image, const 
 /// Ranks the channels of a model for images [H,W,C] and chooses the fewest that reach the target.
 ///
 /// Minimum width, maximum ratio and rounding are solved together with the target: where they hold a group back, others
-/// give more. The model is not changed. @throws ShapeError for options out of range; StateError if nothing can be cut,
-/// if the target asks for no cut, or if it can't be met (the text says how close one can come and what is in the way)
+/// give more. The model is not changed; one on a GPU is planned on the CPU, so the batches of criteria that take some
+/// are the CPU's, and it forgets its gradients. @throws ShapeError for options out of range; StateError if nothing can
+/// be cut, if the target asks for no cut, or if it can't be met (the text says how close one can come and what is in
+/// the way)
 template <class M> Plan plan(M& model, const Shape& image, const PlanOptions<typename M::Scalar>& options) {
     return detail::choose(network(model), image, options);
 }

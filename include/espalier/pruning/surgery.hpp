@@ -143,6 +143,7 @@ std::pair<Change<T>, std::vector<Cut<T>>> cut(const Module<T>& model, const Chan
 template <class T>
 Surgery<T> operate(const Plan& plan, const Network<T>& net,
                    const std::function<std::vector<Commit>(const std::vector<Cut<T>>&)>& prepare) {
+    const DeviceScope<T> cpu(net.module, Device::cpu);
     const ChannelGraph<T> graph(trace_image(net, plan.image), plan.joins);
     const Removal<T> removal = detail::removal(plan, graph);
     expect<StateError>(!removal.empty(), "apply: expected a plan that cuts channels, got one that keeps all");
@@ -195,7 +196,7 @@ Surgery<T> operate(const Plan& plan, const Network<T>& net,
 ///
 /// All or nothing: whatever fails, and whoever, leaves model and followers as they were. The plan is checked whole
 /// before anything changes; the cut network proves itself while the full one is kept; then each follower prepares, and
-/// from there on nothing can fail. Gradients are not kept.
+/// from there on nothing can fail. Gradients are not kept. A network on a GPU is cut on the CPU, and goes back.
 /// The certificate compares logits for `images` random images before and after.
 /// @throws StateError if the plan does not fit the model or cuts nothing, and whatever a follower throws
 template <class M, Follower<typename M::Scalar>... F>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
+#include <espalier/nn/device_scope.hpp>
 #include <espalier/nn/network.hpp>
 
 #include <memory>
@@ -24,7 +25,8 @@ namespace detail {
 
 template <class T> Trace<T> trace_batch(const Network<T>& net, const Tensor<T>& x) {
     const ModeScope<T> scope(net.module, Mode::inference);
-    const Var<T> input = parameter(x); // wanting a gradient, so that ops before the first parameter are recorded too
+    const Var<T> input = parameter(
+        x.to(net.module.device())); // wanting a gradient, so that ops before the first parameter are recorded too
     Trace<T> trace;
     trace.output = net.forward(input);
     trace.input = input.node();

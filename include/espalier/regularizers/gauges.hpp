@@ -27,7 +27,8 @@ inline const ChannelLink* find_role(const ChannelRule& rule, ChannelRole role) {
     return nullptr;
 }
 /// Squared l2 norm of every slice of an axis.
-template <class T> std::vector<double> squared_slices(const Tensor<T>& w, int axis) {
+template <class T> std::vector<double> squared_slices(const Tensor<T>& weight, int axis) {
+    const Tensor<T> w = weight.to(Device::cpu);
     const int along = axis < 0 ? axis + w.rank() : axis;
     const Index extent = w.size(along), inner = w.shape().product(along + 1, w.rank());
     std::vector<double> squares(static_cast<std::size_t>(extent));
@@ -80,8 +81,8 @@ std::vector<FilterNorms> filter_norms(const Module<T>& model, const Var<T>& outp
         FilterNorms& norms = layers.emplace_back(
             FilterNorms{weight->name, detail::squared_slices(weight->var.value(), makes->axis), ends_branch});
         for (std::size_t k = 0; k < norms.norms.size(); ++k) {
-            const double gamma = folds ? static_cast<double>(scale->var.value().data()[k]) : 1;
-            const double v = folds ? static_cast<double>(variance->var.value().data()[k]) + epsilon : 1;
+            const double gamma = folds ? static_cast<double>(scale->var.value().at(k)) : 1;
+            const double v = folds ? static_cast<double>(variance->var.value().at(k)) + epsilon : 1;
             norms.norms[k] = std::abs(gamma) * std::sqrt(norms.norms[k] / v);
         }
     }

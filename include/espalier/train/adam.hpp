@@ -52,6 +52,26 @@ template <class T> void adam(Cpu, AdamStep<T> by, View<const T, 1> g, View<T, 1>
     });
 }
 
+#if ESPALIER_CUDA
+// Element i of the above.
+template <class T> struct AdamElement {
+    AdamStep<T> by;
+    const T* g;
+    T *m, *v, *p;
+
+    __device__ void operator()(Index i) const {
+        const T d = g[i] + by.added * p[i];
+        m[i] += (1 - by.beta1) * (d - m[i]);
+        v[i] = by.beta2 * v[i] + (1 - by.beta2) * d * d;
+        p[i] = by.kept * p[i] - by.step_size * m[i] / (std::sqrt(v[i]) / by.root_of_second + by.epsilon);
+    }
+};
+/// As on the CPU.
+template <class T> void adam(Cuda on, AdamStep<T> by, View<const T, 1> g, View<T, 1> m, View<T, 1> v, View<T, 1> p) {
+    for_each(on, p.size(), AdamElement<T>{by, g.data(), m.data(), v.data(), p.data()});
+}
+#endif
+
 } // namespace kernels
 
 /// Adam with bias correction and either form of weight decay, by PyTorch's formulas.
@@ -75,7 +95,7 @@ public:
     /// @}
 
 protected:
-    void update(Cpu on, std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) override {
+    void update(std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) override {
         const double t = static_cast<double>(this->steps());
         const double decay = this->decay_of(p, options_.weight_decay, options_.decay);
         const bool decoupled = options_.form == DecayForm::decoupled;
@@ -87,7 +107,9 @@ protected:
                                       .epsilon = static_cast<T>(options_.epsilon),
                                       .added = static_cast<T>(decoupled ? 0 : decay),
                                       .kept = static_cast<T>(decoupled ? 1 - this->learning_rate() * decay : 1)};
-        kernels::adam(on, by, flat(g), mutable_flat(state[0]), mutable_flat(state[1]), mutable_flat(p));
+        dispatch(p.device(), [&](auto on) {
+            kernels::adam(on, by, flat(g), mutable_flat(state[0]), mutable_flat(state[1]), mutable_flat(p));
+        });
     }
 
 private:

@@ -2,7 +2,7 @@
 
 #include <espalier/core/compiled.hpp>
 #include <espalier/nn/module.hpp>
-#include <espalier/ops/reduce.hpp>
+#include <espalier/ops/arithmetic.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -16,6 +16,12 @@
 namespace espalier::inline ESPALIER_BACKEND {
 
 namespace detail {
+
+// As in ops/math.hpp.
+template <class T> struct Clamp {
+    T limit;
+    ESPALIER_HD T operator()(T g) const { return g < -limit ? -limit : g > limit ? limit : g; }
+};
 
 /// Replaces the gradient g of each parameter that has one by f(g), element by element.
 template <class T, class F> void map_gradients(const std::vector<NamedVar<T>>& parameters, const F& f) {
@@ -42,14 +48,13 @@ template <class T> double clip_gradient_norm(const std::vector<NamedVar<T>>& par
     double sum = 0;
     for (const auto& [name, var] : parameters) {
         if (!var.grad().defined()) continue;
-        const auto square = [](T v) { return static_cast<double>(v) * static_cast<double>(v); };
         const auto all = detail::axis_set("clip_gradient_norm", var.shape(), detail::all_axes(var.shape()));
-        sum += detail::reduce<double>(all, square, std::identity(), var.grad()).item();
+        sum += detail::reduce<double>(all, detail::Square(), std::identity(), var.grad()).item();
         expect<StateError>(std::isfinite(sum), "clip_gradient_norm: expected a finite norm, got ", std::sqrt(sum),
                            " at the gradient of '", name, "'");
     }
     const double norm = std::sqrt(sum);
-    if (norm > limit) detail::map_gradients(parameters, [by = static_cast<T>(limit / norm)](T g) { return g * by; });
+    if (norm > limit) detail::map_gradients(parameters, detail::Times<T>{static_cast<T>(limit / norm)});
     return norm;
 }
 
@@ -62,15 +67,15 @@ template <class T> double clip_gradient_values(const std::vector<NamedVar<T>>& p
     T largest = 0;
     for (const auto& [name, var] : parameters) {
         if (!var.grad().defined()) continue;
-        for (const T g : var.grad()) {
+        const Tensor<T> gradient = var.grad().to(Device::cpu);
+        for (const T g : gradient) {
             expect<StateError>(std::isfinite(g), "clip_gradient_values: expected finite gradients, got ", g, " for '",
                                name, "'");
             largest = std::max(largest, std::abs(g));
         }
     }
     const double before = static_cast<double>(largest);
-    if (before > limit)
-        detail::map_gradients(parameters, [at = static_cast<T>(limit)](T g) { return std::clamp(g, -at, at); });
+    if (before > limit) detail::map_gradients(parameters, detail::Clamp<T>{static_cast<T>(limit)});
     return before;
 }
 

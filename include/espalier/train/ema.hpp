@@ -5,6 +5,9 @@
 #include <espalier/io/tensor_file.hpp>
 #include <espalier/nn/module.hpp>
 #include <espalier/pruning/follower.hpp>
+#if ESPALIER_CUDA
+#include <espalier/cuda/for_each.cuh>
+#endif
 
 #include <algorithm>
 #include <string>
@@ -37,6 +40,21 @@ template <class T> void move_towards(Cpu, T weight, View<const T, 1> x, View<T, 
         for (Index i = begin; i < end; ++i) to[i] += weight * (from[i] - to[i]);
     });
 }
+
+#if ESPALIER_CUDA
+// Element i of the above.
+template <class T> struct MoveElement {
+    T weight;
+    const T* x;
+    T* a;
+
+    __device__ void operator()(Index i) const { a[i] += weight * (x[i] - a[i]); }
+};
+/// As on the CPU.
+template <class T> void move_towards(Cuda on, T weight, View<const T, 1> x, View<T, 1> a) {
+    for_each(on, a.size(), MoveElement<T>{weight, x.data(), a.data()});
+}
+#endif
 
 } // namespace kernels
 
@@ -97,7 +115,7 @@ public:
         std::vector<Tensor<T>> next;
         for (const auto& [of, average] : slots_) {
             Tensor<T>& tensor = next.emplace_back(follow("Ema::prepare", cuts, of.name, of.var, average));
-            if (!tensor.defined()) tensor = of.var.value().clone();
+            if (!tensor.defined()) tensor = of.var.value().clone().to(average.device());
         }
         return [this, next = std::move(next)]() mutable noexcept {
             for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].average = std::move(next[i]);
@@ -121,7 +139,7 @@ public:
         std::vector<Tensor<T>> loaded;
         for (const auto& [of, average] : slots_) {
             const std::string name = prefix + average_name(of);
-            const Shape& shape = loaded.emplace_back(file.get<T>(name).clone()).shape();
+            const Shape& shape = loaded.emplace_back(file.get<T>(name).clone().to(average.device())).shape();
             expect<StateError>(shape == of.var.shape(), "Ema::load: expected '", name, "' ", of.var.shape(), ", got ",
                                shape, " in ", file.source());
         }

@@ -39,10 +39,10 @@ template <class Net, class T> Evaluation evaluate(Net& net, const Loader<T>& loa
     Index right = 0;
     auto epoch = loader.epoch(0);
     for (const Batch<T>& batch : epoch) {
-        const Var<T> logits = forward_output(net, Var<T>(batch.images)).logits;
-        result.loss +=
-            static_cast<double>(cross_entropy(logits, batch.labels).item()) * static_cast<double>(batch.labels.size());
-        right += correct(logits.value(), batch.labels);
+        const Var<T> logits = forward_output(net, Var<T>(batch.images.to(net.device()))).logits;
+        const Tensor<Index> labels = batch.labels.to(net.device());
+        result.loss += static_cast<double>(cross_entropy(logits, labels).item()) * static_cast<double>(labels.size());
+        right += correct(logits.value(), labels);
         result.images += batch.labels.size();
     }
     expect<StateError>(result.images > 0, "evaluate: expected at least one image, got none");

@@ -23,6 +23,22 @@ template <class T> void zero_masked(Cpu, View<const std::uint8_t, 1> kept, View<
     });
 }
 
+#if ESPALIER_CUDA
+// Element i of the above.
+template <class T> struct ZeroMasked {
+    const std::uint8_t* kept;
+    T* x;
+
+    __device__ void operator()(Index i) const {
+        if (kept[i] == 0) x[i] = T(0);
+    }
+};
+/// As on the CPU.
+template <class T> void zero_masked(Cuda on, View<const std::uint8_t, 1> kept, View<T, 1> x) {
+    for_each(on, x.size(), ZeroMasked<T>{kept.data(), x.data()});
+}
+#endif
+
 } // namespace kernels
 
 /// Masks that survive training: after each step, entries that are masked are exactly zero again, and so is what the
@@ -101,7 +117,8 @@ public:
 
 private:
     static void zero(const Mask<T>& mask, Tensor<T>& x) {
-        dispatch(x.device(), [&](auto on) { kernels::zero_masked(on, flat(mask.kept), mutable_flat(x)); });
+        const Tensor<std::uint8_t> kept = mask.kept.to(x.device()); // masks are the CPU's, where they are made
+        dispatch(x.device(), [&](auto on) { kernels::zero_masked(on, flat(kept), mutable_flat(x)); });
     }
     void merge(const std::vector<Mask<T>>& masks) {
         for (const Mask<T>& more : masks) {

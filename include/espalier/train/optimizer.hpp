@@ -5,6 +5,9 @@
 #include <espalier/io/tensor_file.hpp>
 #include <espalier/nn/module.hpp>
 #include <espalier/pruning/follower.hpp>
+#if ESPALIER_CUDA
+#include <espalier/cuda/for_each.cuh>
+#endif
 
 #include <limits>
 #include <string>
@@ -35,18 +38,20 @@ public:
     Optimizer& operator=(const Optimizer&) = delete;
 
     /// One update of every parameter that has a gradient.
-    /// @throws StateError, with nothing changed, if surgery changed a parameter and its cuts were not applied
+    /// @throws StateError, with nothing changed, if surgery changed a parameter and its cuts were not applied;
+    /// DeviceError, likewise, if the parameters moved to another device since the optimizer was made
     void step() {
         for (const Slot& slot : slots_)
-            for (std::size_t i = 0; i < slot.state.size(); ++i)
+            for (std::size_t i = 0; i < slot.state.size(); ++i) {
+                expect_same_device("Optimizer::step", slot.parameter.var, slot.state[i]);
                 expect<StateError>(slot.state[i].shape() == slot.parameter.var.shape(), "Optimizer::step: expected ",
                                    state_names_[i], " ", slot.parameter.var.shape(), " for '", slot.parameter.name,
                                    "', got ", slot.state[i].shape(), "; apply the cuts of surgery first");
+            }
         ++steps_;
         for (Slot& slot : slots_) {
             Var<T>& var = slot.parameter.var;
-            if (var.grad().defined())
-                dispatch(var.device(), [&](auto on) { update(on, slot.state, var.grad(), var.mutable_value()); });
+            if (var.grad().defined()) update(slot.state, var.grad(), var.mutable_value());
         }
     }
     /// Of all parameters of this optimizer.
@@ -79,8 +84,9 @@ public:
         for (const Slot& slot : slots_) {
             const auto& [name, var] = slot.parameter;
             for (Tensor<T>& tensor : next.emplace_back(slot.state)) {
+                const Device device = tensor.device();
                 tensor = follow("Optimizer::prepare", cuts, name, var, tensor);
-                if (!tensor.defined()) tensor = zeros_like(var.value());
+                if (!tensor.defined()) tensor = Tensor<T>::zeros(var.shape(), device);
             }
         }
         return [this, next = std::move(next)]() mutable noexcept {
@@ -106,7 +112,7 @@ public:
         for (const Slot& slot : slots_) {
             std::vector<Tensor<T>>& state = loaded.emplace_back();
             for (std::size_t i = 0; i < state_names_.size(); ++i) {
-                state.push_back(file.get<T>(prefix + state_name(i, slot)).clone());
+                state.push_back(file.get<T>(prefix + state_name(i, slot)).clone().to(slot.state[i].device()));
                 expect<StateError>(state[i].shape() == slot.parameter.var.shape(), "Optimizer::load: expected '",
                                    prefix, state_name(i, slot), "' ", slot.parameter.var.shape(), ", got ",
                                    state[i].shape(), " in ", file.source());
@@ -130,8 +136,8 @@ protected:
         }
     }
 
-    /// Updates one parameter p, shaped as its gradient g and each tensor of its state.
-    virtual void update(Cpu on, std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) = 0;
+    /// Updates one parameter p, shaped as its gradient g and each tensor of its state, on the device of all of them.
+    virtual void update(std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) = 0;
 
     /// Coefficient of weight decay for a parameter.
     static double decay_of(const Tensor<T>& p, double weight_decay, Decay decay) {

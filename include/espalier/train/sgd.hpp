@@ -48,6 +48,28 @@ template <class T> void sgd(Cpu, SgdStep<T> by, View<const T, 1> g, View<T, 1> v
         });
 }
 
+#if ESPALIER_CUDA
+// Element i of the above.
+template <class T> struct SgdElement {
+    SgdStep<T> by;
+    const T* g;
+    T *v, *p;
+
+    __device__ void operator()(Index i) const {
+        T d = g[i] + by.weight_decay * p[i];
+        if (v) {
+            v[i] = by.momentum * v[i] + d;
+            d = by.form == Momentum::classical ? v[i] : d + by.momentum * v[i];
+        }
+        p[i] -= by.learning_rate * d;
+    }
+};
+/// As on the CPU.
+template <class T> void sgd(Cuda on, SgdStep<T> by, View<const T, 1> g, View<T, 1> v, View<T, 1> p) {
+    for_each(on, p.size(), SgdElement<T>{by, g.data(), v.size() == 0 ? nullptr : v.data(), p.data()});
+}
+#endif
+
 } // namespace kernels
 
 /// Stochastic gradient descent with momentum, Nesterov's form of it, and weight decay, by PyTorch's formulas.
@@ -74,12 +96,14 @@ public:
     /// @}
 
 protected:
-    void update(Cpu on, std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) override {
+    void update(std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) override {
         const kernels::SgdStep<T> by{static_cast<T>(this->learning_rate()), static_cast<T>(options_.momentum),
                                      static_cast<T>(this->decay_of(p, options_.weight_decay, options_.decay)),
                                      options_.form};
-        kernels::sgd(on, by, flat(g), state.empty() ? View<T, 1>(nullptr, {0}) : mutable_flat(state[0]),
-                     mutable_flat(p));
+        dispatch(p.device(), [&](auto on) {
+            kernels::sgd(on, by, flat(g), state.empty() ? View<T, 1>(nullptr, {0}) : mutable_flat(state[0]),
+                         mutable_flat(p));
+        });
     }
 
 private:

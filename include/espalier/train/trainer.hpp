@@ -98,8 +98,10 @@ private:
 
     /// Leaves the gradients of one batch in the parameters and adds the batch to the totals.
     Losses gradients(const Batch<T>& batch, EpochTotals& totals) {
-        const models::Output<T> out = forward_(Var<T>(batch.images));
-        Var<T> loss = cross_entropy(out.logits, batch.labels, options_.loss);
+        const Device device = module_.device();
+        const Tensor<Index> labels = batch.labels.to(device);
+        const models::Output<T> out = forward_(Var<T>(batch.images.to(device)));
+        Var<T> loss = cross_entropy(out.logits, labels, options_.loss);
         Losses parts{.cross_entropy = static_cast<double>(loss.item())};
         if (options_.regularizer)
             if (const Var<T> extra = options_.regularizer(out, position_.step); extra.defined()) {
@@ -118,7 +120,7 @@ private:
         totals.loss += parts.total * size;
         totals.cross_entropy += parts.cross_entropy * size;
         totals.regularizer += parts.regularizer * size;
-        totals.correct += correct(out.logits.value(), batch.labels);
+        totals.correct += correct(out.logits.value(), labels);
         totals.images += batch.labels.size();
         return parts;
     }
