@@ -6,7 +6,7 @@
 //   {"do": "go", "variant": "espalier", "seconds": 1}   -> milliseconds an iteration, over at least one
 //
 // The answer to "load" has the network's cost; without "keep_macs" it is not pruned, with "round_to" to widths that are
-// multiples of it. "task" is step or inference.
+// multiples of it. "task" is step or inference. With "device": "cuda" all of it is on the GPU.
 
 #include "server.hpp"
 
@@ -34,7 +34,8 @@ constexpr double flow_weight = 0.1; // of both terms; peers/torch_server.py has 
 class Task {
 public:
     explicit Task(const Json& row)
-        : trains_(row.at("task") == "step"), net_(models::create<float>(row.at("model"), {.seed = 1})) {
+        : trains_(row.at("task") == "step"), device_(row.value("device", "cpu") == "cuda" ? Device::cuda : Device::cpu),
+          net_(models::create<float>(row.at("model"), {.seed = 1})) {
         const Index batch = row.at("batch").get<Index>(), extent = row.at("extent").get<Index>();
         const Shape image{extent, extent, net_->options().channels};
         images_ = normal<float>(batch_of(batch, image), Random(1, "images"));
@@ -49,14 +50,24 @@ public:
                                              .round_to = row.value("round_to", Index(1))});
             pruning::apply(plan, *net_);
         }
-        if (!trains_) settle(image);
         cost_ = cost(*net_, image);
+        net_->to(device_);
+        images_ = images_.to(device_);
+        labels_ = labels_.to(device_);
+        if (!trains_) settle(image);
         // The rate is so low that thousands of steps on one batch leave the network as it is.
         optimizer_.emplace(*net_, SgdOptions{.learning_rate = 1e-6, .momentum = 0.9, .weight_decay = 5e-4});
     }
 
     const Cost& cost_of_network() const { return cost_; }
 
+    /// Iterations between two looks at the clock: a GPU is waited for then, and is not to run dry each time.
+    int group() const { return device_ == Device::cpu ? 1 : 10; }
+    void wait() const {
+#if ESPALIER_CUDA
+        if (device_ == Device::cuda) synchronise();
+#endif
+    }
     void iterate() {
         if (trains_) {
             net_->clear_grad();
@@ -101,13 +112,14 @@ private:
     }
     /// Gives the batch norms statistics that fit the weights; those of a new network would let the maps explode.
     void settle(const Shape& image) {
-        const Var<float> images(normal<float>(batch_of(8, image), Random(1, "settle")));
+        const Var<float> images(normal<float>(batch_of(8, image), Random(1, "settle")).to(device_));
         const NoGrad no_grad;
         for (int pass = 0; pass < 50; ++pass) net_->forward(images); // 0.9^50: under 1 % of the old ones is left
         net_->eval();
     }
 
     bool trains_;
+    Device device_;
     std::shared_ptr<models::Model<float>> net_;
     Tensor<float> images_;
     Tensor<Index> labels_;
@@ -138,8 +150,10 @@ int main() {
         const double start = steady_seconds(), seconds = request.at("seconds").get<double>();
         Index iterations = 0;
         double passed = 0;
-        for (; iterations == 0 || passed < seconds; passed = steady_seconds() - start, ++iterations)
-            task.value().iterate();
+        for (; iterations == 0 || passed < seconds; passed = steady_seconds() - start) {
+            for (int i = 0; i < task.value().group(); ++i, ++iterations) task.value().iterate();
+            task.value().wait();
+        }
         return Json{{"ms", 1e3 * passed / static_cast<double>(iterations)}};
     };
     return serve({{"load", load}, {"save", save}, {"go", go}});

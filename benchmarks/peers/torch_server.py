@@ -4,7 +4,8 @@
     {"do": "prepare", "variant": "eager"}             build and warm it -> relative errors of its results
     {"do": "go", "variant": "eager", "seconds": 1}    -> milliseconds a call, over at least one
 
-Everything is written as a user of PyTorch would write it. Variants are eager or compiled, each contiguous or channels last.
+Everything is written as a user of PyTorch would write it. Variants are eager or compiled, each contiguous or channels last;
+for networks on a GPU also compiled with CUDA graphs. A row's "precision" is fp32, tf32 or bf16 (autocast).
 The reference of all errors is this file in double precision. An error is |result - reference| / |reference|, l2 norms.
 """
 
@@ -279,7 +280,11 @@ class Network:
 
     def __init__(self, row, path):
         self.row = row
-        tensors = read(path, "in")
+        self.device = torch.device(row.get("device", "cpu"))
+        tensors = {name: tensor.to(self.device) for name, tensor in read(path, "in").items()}
+        self.precision = row.get("precision", "fp32")
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
+        torch.backends.cudnn.benchmark = True
         self.images, self.labels = tensors.pop("images"), tensors.pop("labels")
         self.weights = tensors
         self.trains = row["task"] == "step"
@@ -289,10 +294,11 @@ class Network:
         self.reference = self.results(self.network().double(), self.images.double())
         for name, result in results_of_others(path).items():
             result = {renamed(key): t for key, t in result.items() if not key.endswith(".constant")}
-            self.errors[name] = relative_error(result, self.reference)
+            self.errors[name] = relative_error({key: t.to(self.device) for key, t in result.items()}, self.reference)
 
     def variants(self):
-        return ["eager", "eager, channels last", "compiled", "compiled, channels last"]
+        graphs = ["reduce-overhead, channels last", "max-autotune, channels last"] if self.device.type == "cuda" else []
+        return ["eager", "eager, channels last", "compiled", "compiled, channels last", *graphs]
 
     def network(self):
         net = (Vgg if self.row["model"].startswith("vgg") else ResNet)(self.weights)
@@ -300,10 +306,12 @@ class Network:
         missing, unexpected = net.load_state_dict(values, strict=False)
         if unexpected or any("num_batches_tracked" not in name for name in missing):
             raise ValueError(f"expected the same names, got none for {missing} and too many: {unexpected}")
-        return net.train(self.trains)
+        return net.to(self.device).train(self.trains)
 
     def forward(self, net, images):
-        logits, flow = net(images)
+        low = self.precision == "bf16" and images.dtype == torch.float32  # the reference stays in double
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+            logits, flow = net(images)
         if not self.trains:
             return logits, None
         loss = F.cross_entropy(logits, self.labels)
@@ -327,6 +335,9 @@ class Network:
             torch._dynamo.reset()
             torch._inductor.config.freezing = not self.trains  # constant weights: batch norm is folded, filters are packed
             forward = torch.compile(self.forward)
+        elif not variant.startswith("eager"):
+            torch._dynamo.reset()
+            forward = torch.compile(self.forward, mode=variant.split(",")[0])
         results = self.results(net, images, forward)
         error = None if self.reference is None else relative_error(results, self.reference)
         if not self.trains:
@@ -346,11 +357,15 @@ class Network:
 
 
 def go(call, seconds):
+    group = 10 if torch.cuda.is_available() else 1  # between two looks at the clock, as in step.cpp
     start = time.perf_counter()
     iterations, passed = 0, 0
     while iterations == 0 or passed < seconds:
-        call()
-        iterations += 1
+        for _ in range(group):
+            call()
+        iterations += group
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         passed = time.perf_counter() - start
     return 1e3 * passed / iterations
 
@@ -363,6 +378,8 @@ def main():
             if request["do"] == "about":
                 answer = {"torch": torch.__version__, "threads": torch.get_num_threads(),
                           "capability": torch.backends.cpu.get_cpu_capability(),
+                          "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+                          "cudnn": torch.backends.cudnn.version(),
                           "onednn": next((w.split()[3] for w in torch.__config__.show().splitlines() if "MKL-DNN" in w), "")}
             elif request["do"] == "load":
                 task = None  # frees the memory of the row before
