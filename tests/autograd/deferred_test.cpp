@@ -14,15 +14,13 @@ struct Counted {
     std::shared_ptr<std::atomic<int>> rows = std::make_shared<std::atomic<int>>(0);
 
     Deferred<float> map() const {
-        return {kernels::MapRows<float>{2, 3, 4, 5,
-                                        [made = rows](Index n, Index h, float* to, Index pitch) {
+        return {kernels::MapRows<float>{2, 3, 4, 5, [made = rows](Index n, Index h, float* to, Index pitch) {
                                             ++*made;
                                             for (Index v = 0; v < 4; ++v)
                                                 for (Index c = 0; c < 5; ++c)
                                                     to[v * pitch + c] =
                                                         static_cast<float>(((n * 3 + h) * 4 + v) * 5 + c);
-                                        }},
-                Device::cpu};
+                                        }}};
     }
 };
 
@@ -61,8 +59,7 @@ TEST_CASE("deferred: a map is made once, for all copies, when somebody asks for 
 
 TEST_CASE("deferred: what a map is made of goes when it has been made") {
     const auto held = std::make_shared<int>(0);
-    const Deferred<float> map(kernels::MapRows<float>{1, 1, 1, 1, [held](Index, Index, float* to, Index) { *to = 7; }},
-                              Device::cpu);
+    const Deferred<float> map(kernels::MapRows<float>{1, 1, 1, 1, [held](Index, Index, float* to, Index) { *to = 7; }});
     CHECK(held.use_count() > 1);
     CHECK(map.value().item() == 7);
     CHECK(held.use_count() == 1);
