@@ -6,6 +6,7 @@
 #include <espalier/ops/conv2d_bf16x2.cpu.hpp>
 #include <espalier/ops/conv2d_bf16x2_weights.cpu.hpp>
 #include <espalier/ops/conv2d_depthwise.cpu.hpp>
+#include <espalier/ops/conv2d_few_pixels.cpu.hpp>
 #include <espalier/ops/conv2d_weights.cpu.hpp>
 #include <espalier/ops/conv2d_winograd.cpu.hpp>
 #include <espalier/ops/conv2d_winograd_gradients.cpu.hpp>
@@ -67,6 +68,13 @@ void conv2d_forward_on(Cpu on, const Deferred<T>& input, const Tensor<T>& w, con
             kernels::conv2d_bf16x2(on, plan, rows, taps, view<1>(b), mutable_flat(scratch), mutable_view<4>(y));
             return;
         }
+    if (current_path() == Path::fast && o.groups == 1 && kernels::has_few_pixels<T>(y.shape(), w.shape())) {
+        const auto plan = kernels::few_pixels_plan(on, view<4>(w), mutable_view<4>(y));
+        Tensor<T> scratch({plan.scratch()}, y.device());
+        kernels::conv2d_few_pixels(on, plan, view<4>(input.value()), view<4>(w), view<1>(b), o, mutable_flat(scratch),
+                                   mutable_view<4>(y));
+        return;
+    }
     if (takes_winograd<T>(shape, w.shape(), o, kernels::ConvPass::forward)) {
         const View<const T, 4> taps(w.data(), {3, 3, w.size(3), w.size(0)},
                                     {3 * w.size(3), w.size(3), 1, 9 * w.size(3)});
