@@ -5,6 +5,7 @@
 #include <espalier/data/dataset.hpp>
 #include <espalier/data/normalize.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <functional>
 #include <iterator>
@@ -169,11 +170,12 @@ template <class T> typename Loader<T>::Epoch Loader<T>::epoch(Index number, Inde
            "Loader::epoch: expected an epoch of at least 0 and a first batch of at most ", batches(), ", got ", number,
            " and ", first_batch);
     const auto stream = static_cast<std::uint64_t>(number);
-    const Random shuffle = Random(options_.seed, "shuffle").substream(stream);
-    const Random random = Random(options_.seed, "augment").substream(stream);
-    Tensor<Index> order({0}, options_.device); // the set's
+    Tensor<Index> order({options_.shuffle == Shuffle::each_epoch ? set_.size() : 0}); // empty: the set's
     if (options_.shuffle == Shuffle::each_epoch)
-        order = Tensor<Index>::from({set_.size()}, shuffle.permutation(set_.size()), options_.device);
+        std::ranges::copy(Random(options_.seed, "shuffle").substream(stream).permutation(set_.size()),
+                          order.mutable_data());
+    order = order.to(options_.device);
+    const Random random = Random(options_.seed, "augment").substream(stream);
     // What another thread queued for a GPU could come in between two kernels of a step that is being recorded.
     const Index ahead = options_.device == Device::cpu ? options_.prefetch : 0;
     return Epoch(first_batch, batches(), ahead,
