@@ -154,6 +154,7 @@
 #include <espalier/data/image_cache.hpp>
 #include <espalier/data/loader.hpp>
 #include <espalier/data/normalize.hpp>
+#include <espalier/data/placement.hpp>
 #include <espalier/data/synthetic.hpp>
 
 #include <espalier/io/example.hpp>

@@ -1,5 +1,6 @@
 #include "support/check.hpp"
 
+#include <espalier/data/loader.hpp>
 #include <espalier/ops/activation.hpp>
 #include <espalier/ops/adaptive_pool.hpp>
 #include <espalier/ops/batch_norm.hpp>
@@ -142,6 +143,27 @@ TEST_CASE_TEMPLATE("every op on the device as on the CPU: maps", T, float, doubl
             check("feature_flow", {map, map, map, {2, 2, 2, 7}, {2, 2, 2, 7}}, [=](auto& v) {
                 return feature_flow<T>({{v[0], v[1], v[2]}, {v[3], v[4]}}, {.norm = kind, .difference = difference});
             });
+}
+
+TEST_CASE_TEMPLATE("every op on the device as on the CPU: batches", T, float, double) {
+    ImageSet set{Tensor<std::uint8_t>({3, 8, 12, 3}), Tensor<Index>::from({3}, {2, 0, 1}), 3, "", {}};
+    for (Index i = 0; i < set.images.size(); ++i)
+        set.images.mutable_data()[i] = static_cast<std::uint8_t>(i * 37 % 256);
+    for (const Index downscale : {1, 2}) {
+        LoaderOptions options{.size = 2,
+                              .augment = {.crop = 1, .flip = Flip::horizontal, .cutout = 2},
+                              .normalize = measure(set),
+                              .downscale = downscale};
+        auto expected = Loader<T>(set, options).epoch(1);
+        options.device = device_under_test();
+        auto epoch = Loader<T>(set, options).epoch(1);
+        auto batch = expected.begin();
+        for (const auto& [images, labels] : epoch) {
+            CHECK(same_bits(images, batch->images));
+            CHECK(same_bits(labels, batch->labels));
+            ++batch;
+        }
+    }
 }
 
 TEST_CASE_TEMPLATE("every update on the device as on the CPU", T, float, double) {

@@ -1,6 +1,7 @@
 #include "data/temporary.hpp"
 #include "support/check.hpp"
 
+#include <espalier/data/synthetic.hpp>
 #include <espalier/models/resnet.hpp>
 #include <espalier/ops/arithmetic.hpp>
 #include <espalier/ops/cross_entropy.hpp>
@@ -9,6 +10,7 @@
 #include <espalier/regularizers/feature_flow.hpp>
 #include <espalier/train/checkpoint.hpp>
 #include <espalier/train/sgd.hpp>
+#include <espalier/train/trainer.hpp>
 
 // The main job on the device under test beside the CPU: a network is trained with feature flow, pruned with its
 // optimizer, and trained on.
@@ -75,6 +77,36 @@ TEST_CASE("a network on the device: training, pruning and training on as on the 
     CHECK(gpu.model.device() == device_under_test());
     CHECK(gpu.model.parameter_count() == cpu.model.parameter_count());
     compare(1e-3); // after two steps more, of a network that has half its channels
+}
+
+TEST_CASE("a trainer and evaluate: the same bits from batches that were made on either device") {
+    const ImageSet set = data::synthetic({.count = 5, .height = 8, .width = 8, .channels = 3, .classes = 3, .seed = 1});
+    for (const Device network : {Device::cpu, device_under_test()}) {
+        std::vector<Tensor<float>> logits;
+        std::vector<double> accuracies, losses;
+        for (const Device batches : {Device::cpu, device_under_test()}) {
+            Run run(network);
+            const LoaderOptions options{.size = 3,
+                                        .augment = {.crop = 1, .flip = Flip::horizontal, .cutout = 2},
+                                        .normalize = measure(set),
+                                        .seed = 4,
+                                        .device = batches};
+            Trainer<float> trainer(run.model, run.optimizer, {.epochs = 1, .after_epoch = {[&](const Progress& p) {
+                                                                               losses.push_back(p.mean.total);
+                                                                               accuracies.push_back(p.accuracy);
+                                                                           }}});
+            CHECK(trainer.run(Loader<float>(set, options)) == RunEnd::finished);
+            const Evaluation result = evaluate(run.model, Loader<float>(set, options.for_evaluation()));
+            losses.push_back(result.loss);
+            accuracies.push_back(result.accuracy);
+            logits.push_back(run.logits());
+            CHECK(run.model.device() == network);
+        }
+        CHECK(same_bits(logits[0], logits[1]));
+        REQUIRE(losses.size() == 4);
+        CHECK((losses[0] == losses[2] && losses[1] == losses[3]));
+        CHECK((accuracies[0] == accuracies[2] && accuracies[1] == accuracies[3]));
+    }
 }
 
 TEST_CASE("a checkpoint moves between CPU and GPU") {

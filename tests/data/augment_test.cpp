@@ -81,6 +81,43 @@ TEST_CASE_TEMPLATE("place_image: every cutout is exactly the definition, also on
     }
 }
 
+TEST_CASE_TEMPLATE("place_images: a batch is its images one by one, each as drawn, on every device", T, float, double) {
+    const Index N = 5, C = 3;
+    const Augment augment{.crop = 2, .flip = Flip::horizontal, .cutout = 2};
+    const Random random(3, "augment");
+    const auto order = Tensor<Index>::from({4}, {3, 0, 4, 2}), labels = Tensor<Index>::from({N}, {7, 8, 9, 10, 11});
+    for (const Index B : {1, 2}) {
+        Tensor<std::uint8_t> x({N, 4 * B, 5 * B, C});
+        for (Index i = 0; i < x.size(); ++i)
+            x.mutable_data()[i] = static_cast<std::uint8_t>(Random(3, "x").below(256, std::uint64_t(i)));
+        const ChannelStatistics s{{0.3, 0.4, 0.5}, {0.2, 0.3, 0.4}};
+        const auto table = colour_table<T>(s, C, B * B);
+        const auto images = to_device(x);
+        const auto colours = to_device(table);
+        const auto there = to_device(order), classes = to_device(labels);
+        for (const Index ordered : {0, 4}) { // without an order, samples are images 1, 2, 3
+            auto y = to_device(Tensor<T>::full({3, 4, 5, C}, T(99)));
+            auto got = to_device(Tensor<Index>::full({3}, -1));
+            const kernels::Samples<T> samples{view<4>(images),
+                                              flat(classes),
+                                              view<2>(colours),
+                                              View<const Index, 1>(there.data(), {ordered}),
+                                              augment,
+                                              random,
+                                              1};
+            dispatch(device_under_test(),
+                     [&](auto on) { kernels::place_images(on, samples, mutable_view<4>(y), mutable_flat(got)); });
+            for (Index i = 0; i < 3; ++i) {
+                const Index image = ordered > 0 ? order.at(i + 1) : i + 1;
+                const Placement at = draw(augment, random, i + 1, 4, 5);
+                CHECK(got.at(i) == labels.at(image));
+                CHECK(same_bits(y.rows(i, i + 1).reshape({4, 5, C}).clone(),
+                                reference<T>(x.rows(image, image + 1).reshape({4 * B, 5 * B, C}), s, at, B)));
+            }
+        }
+    }
+}
+
 TEST_CASE("draw: nothing is moved or blanked unless asked for") {
     const Random random(1, "augment");
     for (Index i = 0; i < 100; ++i) {

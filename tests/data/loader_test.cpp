@@ -13,6 +13,8 @@ namespace {
 
 static_assert(std::ranges::input_range<Loader<float>::Epoch>);
 
+// Loaders of the device under test, whose batches are looked at on the CPU.
+
 /// Image i has label i and pixels that no other image has.
 ImageSet numbered(Index n, Index side = 6, Index channels = 3) {
     ImageSet set{Tensor<std::uint8_t>({n, side, side, channels}), Tensor<Index>({n}), n, "numbered", {}};
@@ -21,9 +23,13 @@ ImageSet numbered(Index n, Index side = 6, Index channels = 3) {
     for (Index i = 0; i < n; ++i) set.labels.mutable_data()[i] = i;
     return set;
 }
+template <class T> Batch<T> on_cpu(const Batch<T>& batch) {
+    CHECK((batch.images.device() == device_under_test() && batch.labels.device() == device_under_test()));
+    return {batch.images.to(Device::cpu), batch.labels.to(Device::cpu)};
+}
 template <class T> std::vector<Batch<T>> all(const Loader<T>& loader, Index epoch, Index first = 0) {
     std::vector<Batch<T>> batches;
-    for (auto& batch : loader.epoch(epoch, first)) batches.push_back(batch);
+    for (auto& batch : loader.epoch(epoch, first)) batches.push_back(on_cpu(batch));
     return batches;
 }
 template <class T> bool same(const std::vector<Batch<T>>& a, const std::vector<Batch<T>>& b) {
@@ -42,7 +48,8 @@ LoaderOptions training(const ImageSet& set, Index prefetch = 2) {
             .augment = {.crop = 2, .flip = Flip::horizontal, .cutout = 3},
             .normalize = measure(set),
             .prefetch = prefetch,
-            .seed = 11};
+            .seed = 11,
+            .device = device_under_test()};
 }
 
 } // namespace
@@ -74,7 +81,7 @@ TEST_CASE("Loader: normalised training images have mean 0 and deviation 1") {
     const ImageSet set = numbered(50);
     double sum = 0, squares = 0;
     for (auto& batch : Loader<double>(set, training(set).for_evaluation()).epoch(0))
-        for (const double v : batch.images) sum += v, squares += v * v;
+        for (const double v : on_cpu(batch).images) sum += v, squares += v * v;
     const double count = double(set.images.size());
     CHECK(std::abs(sum / count) <= 1e-12); // 5400 terms of size 1, in double
     CHECK(std::abs(squares / count - 1) <= 1e-12);
@@ -101,7 +108,8 @@ TEST_CASE("Loader: every epoch visits every image once, each in its own order") 
 TEST_CASE("Loader: a last batch that is too small is kept or dropped") {
     for (const Index n : {0, 1, 7, 8, 9, 16}) {
         const ImageSet set = numbered(n);
-        const Loader<float> keep(set, {.size = 8}), drop(set, {.size = 8, .last = LastBatch::drop});
+        const Loader<float> keep(set, {.size = 8, .device = device_under_test()});
+        const Loader<float> drop(set, {.size = 8, .last = LastBatch::drop, .device = device_under_test()});
         CHECK(keep.batches() == (n + 7) / 8);
         CHECK(drop.batches() == n / 8);
         CHECK(Index(all(keep, 0).size()) == keep.batches());
@@ -153,7 +161,7 @@ TEST_CASE("Loader: cutout blanks after crop and flip and changes nothing else") 
 
 TEST_CASE("Loader: blocks of pixels are averaged before anything else") {
     const ImageSet set = numbered(3);
-    const Loader<double> loader(set, LoaderOptions{.downscale = 2}.for_evaluation());
+    const Loader<double> loader(set, LoaderOptions{.downscale = 2, .device = device_under_test()}.for_evaluation());
     const auto x = all(loader, 0).at(0).images;
     REQUIRE(x.shape() == Shape{3, 3, 3, 3});
     for (Index n = 0; n < 3; ++n)
@@ -225,7 +233,9 @@ TEST_CASE("Loader: two epochs may be iterated at the same time") {
 }
 
 TEST_CASE("Loader: the smallest set is one pixel") {
-    const Loader<float> loader(numbered(1, 1, 1), {.size = 1, .augment = {.crop = 3, .flip = Flip::horizontal}});
+    const Loader<float> loader(
+        numbered(1, 1, 1),
+        {.size = 1, .augment = {.crop = 3, .flip = Flip::horizontal}, .device = device_under_test()});
     for (Index epoch = 0; epoch < 20; ++epoch) CHECK(all(loader, epoch).at(0).images.shape() == Shape{1, 1, 1, 1});
 }
 
@@ -246,11 +256,108 @@ TEST_CASE("Loader: options that do not fit are errors") {
             ShapeError);
     CHECK_THROWS_WITH_AS(L(set, {.normalize = {{0.5}, {0.5}}}), Contains("expected statistics of 3 channels"),
                          ShapeError);
-    CHECK_THROWS_WITH_AS(L(ImageSet{}, {}), Contains("Loader: expected images [N,H,W,C]"), ShapeError);
-    const L loader(set, {.size = 4});
+    for (const Device device : {Device::cpu, device_under_test()})
+        CHECK_THROWS_WITH_AS(L(ImageSet{}, {.device = device}), Contains("Loader: expected images [N,H,W,C]"),
+                             ShapeError);
+    const L loader(set, {.size = 4, .device = device_under_test()});
     CHECK_THROWS_WITH_AS(loader.epoch(0, 4),
                          "Loader::epoch: expected an epoch of at least 0 and a first batch of at most 3, got 0 and 4",
                          ShapeError);
     CHECK_THROWS_AS(loader.epoch(-1), ShapeError);
     CHECK_THROWS_AS(loader.epoch(0, -1), ShapeError);
 }
+
+TEST_CASE_TEMPLATE("Loader: a batch has the same bits on every device", T, float, double) {
+    const auto check = [](const ImageSet& set, LoaderOptions options) {
+        options.device = Device::cpu;
+        const Loader<T> expected(set, options);
+        options.device = device_under_test();
+        const Loader<T> loader(set, options);
+        CHECK(loader.options().for_evaluation().device == device_under_test());
+        for (const Index first : {Index(0), loader.batches() - 1}) {
+            auto epoch = expected.epoch(3, first);
+            std::vector<Batch<T>> batches;
+            for (auto& batch : epoch) batches.push_back(batch);
+            CHECK(same(all(loader, 3, first), batches));
+        }
+    };
+    // A row of numbers is shorter than a warp, longer, and longer than a block; the last batch is a smaller one.
+    for (const Index channels : {1, 3, 70})
+        for (const Index side : {6, 42})
+            for (const Index downscale : {1, 3}) {
+                if (side == 42 && channels == 70 && downscale == 1) continue; // slow where the GPU is emulated
+                CAPTURE(channels);
+                CAPTURE(side);
+                CAPTURE(downscale);
+                const ImageSet set = numbered(7, side, channels);
+                LoaderOptions options{.size = 3, .downscale = downscale, .seed = 2};
+                check(set, options);
+                options.shuffle = Shuffle::none;
+                options.normalize = measure(set);
+                check(set, options);
+                options.augment = {.crop = 3, .flip = Flip::horizontal, .cutout = 2};
+                check(set, options);
+                options.shuffle = Shuffle::each_epoch;
+                options.last = LastBatch::drop;
+                check(set, options);
+            }
+}
+
+TEST_CASE("Loader: copies and epochs share what is on the device") {
+    const MemoryPool& pool = MemoryPool::instance(device_under_test());
+    const ImageSet set = numbered(60);
+    const std::size_t before = pool.bytes_in_use();
+    auto loader = std::make_unique<Loader<float>>(set, training(set, 0));
+    const std::size_t one = pool.bytes_in_use();
+    if (device_under_test() != Device::cpu) CHECK(one - before >= std::size_t(set.images.size() + 8 * set.size()));
+    auto copy = std::make_unique<Loader<float>>(*loader);
+    CHECK(pool.bytes_in_use() == one);
+    {
+        const auto first = copy->epoch(0), second = loader->epoch(1);
+        CHECK(pool.bytes_in_use() - one <= 2 * 1024); // two orders of 60
+        loader.reset();
+        copy.reset();
+        CHECK(pool.bytes_in_use() >= one); // an epoch may outlive its loader
+    }
+    CHECK(pool.bytes_in_use() == before);
+}
+
+TEST_CASE("Loader: a set is the CPU's, and a build without CUDA makes no batches on a GPU") {
+    const ImageSet set = numbered(10);
+    if (device_under_test() == Device::cpu) {
+        if (!ESPALIER_CUDA)
+            CHECK_THROWS_WITH_AS(Loader<float>(set, {.device = Device::cuda}), Contains("expected a build with CUDA"),
+                                 DeviceError);
+        return;
+    }
+    ImageSet there = set;
+    there.images = to_device(set.images);
+    CHECK_THROWS_WITH_AS(Loader<float>(there, {.device = device_under_test()}),
+                         "Loader: expected a set on cpu, got images on cuda and labels on cpu", DeviceError);
+}
+
+#if ESPALIER_CUDA && !defined(__CUDACC__)
+TEST_CASE("Loader: without room on the GPU there is an error with sizes, and later the same batches") {
+    if (device_under_test() == Device::cpu) return;
+    MemoryPool& pool = MemoryPool::instance(device_under_test());
+    const ImageSet set = numbered(60, 16);
+    const Loader<float> loader(set, training(set));
+    const auto whole = all(loader, 0);
+    auto epoch = loader.epoch(0);
+    auto batch = epoch.begin();
+    std::size_t& limit = emulation::Memory::instance().limit;
+    const std::size_t in_use = pool.bytes_in_use(), roomy = std::exchange(limit, 0);
+    pool.release_cached();
+    CHECK_THROWS_WITH_AS(Loader<float>(set, training(set)), Contains("MemoryPool: expected room for"), Error);
+    CHECK_THROWS_WITH_AS(loader.epoch(1), Contains("bytes on cuda, got none"), Error);
+    CHECK_THROWS_WITH_AS(++batch, Contains("MemoryPool: expected room for"), Error);
+    CHECK(pool.bytes_in_use() == in_use);
+    limit = roomy;
+    CHECK(same_bits(batch->images, whole[0].images));
+    for (std::size_t i = 1; i < whole.size(); ++i) {
+        ++batch;
+        CHECK(same_bits(batch->images, whole[i].images));
+        CHECK(same_bits(batch->labels, whole[i].labels));
+    }
+}
+#endif

@@ -1,48 +1,15 @@
 #pragma once
 
-#include <espalier/core/random.hpp>
+#include <espalier/data/placement.hpp>
 #include <espalier/tensor/tensor.hpp>
+#if ESPALIER_CUDA
+#include <espalier/data/augment.cuda.cuh>
+#endif
 
 #include <algorithm>
 #include <cstdint>
 
 namespace espalier::inline ESPALIER_BACKEND {
-
-/// Whether training images are mirrored left to right, each with probability 1/2.
-enum class Flip { none, horizontal };
-
-/// Random changes of training images; the default is none.
-struct Augment {
-    Index crop = 0;         ///< pixels of padding on each side, of which a window of the image's own size is cut
-    Flip flip = Flip::none; ///< with probability 1/2
-    /// Side in pixels of a square that is blanked: its centre is anywhere in the image, so it may reach beyond a
-    /// border. Source: DeVries & Taylor 2017, section 3.2; section 4 takes 16 for CIFAR-10 and 8 for CIFAR-100.
-    Index cutout = 0;
-};
-
-/// Where the window of one image lies: pixel (h, w) of it is pixel (h + top, w + left) of the image; then it is
-/// flipped, and of what has come out, `cutout` rows and columns are blanked, from (cut_top, cut_left) on.
-struct Placement {
-    Index top = 0, left = 0;                     ///< in pixels; negative: the window begins in the padding
-    Flip flip = Flip::none;                      ///< after the window was cut
-    Index cutout = 0, cut_top = 0, cut_left = 0; ///< the blanked square: its side and its first row and column
-};
-
-/// The placement of sample `i` of an epoch, an image of H x W pixels; `epoch` is the random stream of that epoch. Crop
-/// and flip are the same with and without cutout.
-inline Placement draw(const Augment& augment, const Random& epoch, Index i, Index H, Index W) {
-    const auto sample = static_cast<std::uint64_t>(i), number = 3 * sample;
-    const Index places = 2 * augment.crop + 1, cutout = augment.cutout;
-    Placement at{epoch.below(places, number) - augment.crop, epoch.below(places, number + 1) - augment.crop,
-                 augment.flip == Flip::horizontal && epoch.below(2, number + 2) == 1 ? Flip::horizontal : Flip::none};
-    if (cutout > 0) {
-        const Random centres = epoch.substream(Random::hash("cutout"));
-        at.cutout = cutout;
-        at.cut_top = centres.below(H, 2 * sample) - cutout / 2;
-        at.cut_left = centres.below(W, 2 * sample + 1) - cutout / 2;
-    }
-    return at;
-}
 
 namespace kernels {
 
@@ -74,6 +41,18 @@ void place_image(Cpu, View<const std::uint8_t, 3> x, View<const T, 2> table, Pla
     const Index left = std::clamp<Index>(at.cut_left, 0, W), right = std::clamp<Index>(at.cut_left + at.cutout, 0, W);
     for (Index h = std::max<Index>(at.cut_top, 0); h < std::min(at.cut_top + at.cutout, H); ++h)
         std::fill_n(y.at(h, left), (right - left) * C, T(0));
+}
+
+/// A batch: images y [N,P,Q,C] as `place_image` makes them, and their labels [N].
+template <class T> void place_images(Cpu on, const Samples<T>& samples, View<T, 4> y, View<Index, 1> labels) {
+    const View<const std::uint8_t, 4>& x = samples.images;
+    const Index P = y.size(1), Q = y.size(2), C = y.size(3);
+    for (Index i = 0; i < y.size(0); ++i) {
+        const Index from = samples.image(i);
+        labels(i) = samples.labels(from);
+        place_image(on, View<const std::uint8_t, 3>(x.at(from), {x.size(1), x.size(2), C}), samples.table,
+                    samples.placement(i, P, Q), View<T, 3>(y.at(i), {P, Q, C}));
+    }
 }
 
 } // namespace kernels

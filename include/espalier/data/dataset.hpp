@@ -25,12 +25,16 @@ struct ImageSet {
 
     /// Number of images, N; 0 before there are any.
     Index size() const { return labels.defined() ? labels.size() : 0; }
-    /// @throws ShapeError, in the name of `who`, unless the extents, labels and names fit each other
+    /// @throws ShapeError, in the name of `who`, unless the extents, labels and names fit each other; DeviceError
+    /// unless they are the CPU's
     void check(const char* who) const {
         expect(images.defined() && images.rank() == 4 && images.shape().product(1, 4) > 0, who,
                ": expected images [N,H,W,C] of at least one pixel, got ", images.shape());
         expect(labels.defined() && labels.shape() == Shape{images.size(0)}, who, ": expected labels ",
                Shape{images.size(0)}, " for images ", images.shape(), ", got ", labels.shape());
+        expect<DeviceError>(images.device() == Device::cpu && labels.device() == Device::cpu, who,
+                            ": expected a set on cpu, got images on ", images.device(), " and labels on ",
+                            labels.device());
         for (Index i = 0; i < size(); ++i)
             expect(labels.data()[i] >= 0 && labels.data()[i] < classes, who, ": expected labels below ", classes,
                    ", got ", labels.data()[i], " for image ", i);

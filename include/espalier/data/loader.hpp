@@ -5,13 +5,13 @@
 #include <espalier/data/dataset.hpp>
 #include <espalier/data/normalize.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <functional>
 #include <iterator>
 #include <memory>
 #include <optional>
 #include <utility>
-#include <vector>
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -38,8 +38,12 @@ struct LoaderOptions {
     Index downscale = 1;                   ///< side of the blocks of pixels that are averaged into one
     Index prefetch = 2;                    ///< batches made ahead by a thread; 0: made when asked for
     std::uint64_t seed = 0;                ///< of order and augmentation
+    /// Where batches are made, with the same bits. A GPU gets a copy of the set once, when the loader is made, and then
+    /// the order of each epoch. Its batches are queued in the order of its stream by the thread that asks for them, so
+    /// none is made ahead there, whatever `prefetch` says.
+    Device device = Device::cpu;
 
-    /// The same pixels in the set's order, not augmented, none left out.
+    /// The same pixels in the set's order, not augmented, none left out, on the same device.
     LoaderOptions for_evaluation() const {
         LoaderOptions options = *this;
         options.shuffle = Shuffle::none;
@@ -52,17 +56,18 @@ struct LoaderOptions {
 /// Makes the batches of a set: order, block means, normalisation, crop, flip and cutout, ahead of their use.
 ///
 /// A batch depends on the set, the options, the epoch and its number alone: it has the same bits with and without
-/// prefetching, for every thread count and after every resume.
+/// prefetching, for every thread count, after every resume and on every device. Copies of a loader share its memory.
 ///
 ///     for (auto& [images, labels] : loader.epoch(e)) ...
 template <class T> class Loader {
 public:
     class Epoch;
 
-    /// @throws ShapeError if the set is not consistent or an option does not fit it
+    /// @throws ShapeError if the set is not consistent or an option does not fit it; for a GPU, DeviceError if there is
+    /// none that works, and Error if the set does not fit into its memory
     Loader(ImageSet set, LoaderOptions options);
 
-    /// What it was made from.
+    /// What it was made from; the set is the CPU's.
     /// @{
     const ImageSet& set() const { return set_; }
     const LoaderOptions& options() const { return options_; }
@@ -77,10 +82,12 @@ public:
     Epoch epoch(Index number, Index first_batch = 0) const;
 
 private:
-    Batch<T> make(Index b, const std::vector<Index>& order, const Random& random) const;
+    Batch<T> make(Index b, const Tensor<Index>& order, const Random& random) const;
 
     ImageSet set_;
     LoaderOptions options_;
+    Tensor<std::uint8_t> images_; // the set's and the colours of its pixels, on the device
+    Tensor<Index> labels_;
     Tensor<T> table_;
 };
 
@@ -153,7 +160,9 @@ Loader<T>::Loader(ImageSet set, LoaderOptions options) : set_(std::move(set)), o
     expect(options_.prefetch >= 0, "Loader: expected a prefetch of at least 0, got ", options_.prefetch);
     expect(block >= 1 && set_.images.size(1) % block == 0 && set_.images.size(2) % block == 0,
            "Loader: expected a downscale that divides height and width of ", set_.images.shape(), ", got ", block);
-    table_ = colour_table<T>(options_.normalize, set_.images.size(3), block * block);
+    table_ = colour_table<T>(options_.normalize, set_.images.size(3), block * block).to(options_.device);
+    images_ = set_.images.to(options_.device);
+    labels_ = set_.labels.to(options_.device);
 }
 
 template <class T> typename Loader<T>::Epoch Loader<T>::epoch(Index number, Index first_batch) const {
@@ -161,26 +170,27 @@ template <class T> typename Loader<T>::Epoch Loader<T>::epoch(Index number, Inde
            "Loader::epoch: expected an epoch of at least 0 and a first batch of at most ", batches(), ", got ", number,
            " and ", first_batch);
     const auto stream = static_cast<std::uint64_t>(number);
-    std::vector<Index> order;
+    Tensor<Index> order({options_.shuffle == Shuffle::each_epoch ? set_.size() : 0}); // empty: the set's
     if (options_.shuffle == Shuffle::each_epoch)
-        order = Random(options_.seed, "shuffle").substream(stream).permutation(set_.size());
+        std::ranges::copy(Random(options_.seed, "shuffle").substream(stream).permutation(set_.size()),
+                          order.mutable_data());
+    order = order.to(options_.device);
     const Random random = Random(options_.seed, "augment").substream(stream);
-    return Epoch(first_batch, batches(), options_.prefetch,
-                 [loader = *this, order = std::move(order), random](Index b) { return loader.make(b, order, random); });
+    // What another thread queued for a GPU could come in between two kernels of a step that is being recorded.
+    const Index ahead = options_.device == Device::cpu ? options_.prefetch : 0;
+    return Epoch(first_batch, batches(), ahead,
+                 [loader = *this, order, random](Index b) { return loader.make(b, order, random); });
 }
 
-template <class T> Batch<T> Loader<T>::make(Index b, const std::vector<Index>& order, const Random& random) const {
+template <class T> Batch<T> Loader<T>::make(Index b, const Tensor<Index>& order, const Random& random) const {
     const Index first = b * options_.size, count = std::min(options_.size, set_.size() - first);
-    const Index H = set_.images.size(1), W = set_.images.size(2), C = set_.images.size(3);
-    const Index P = H / options_.downscale, Q = W / options_.downscale;
-    Batch<T> batch{Tensor<T>({count, P, Q, C}), Tensor<Index>({count})};
-    for (Index i = 0; i < count; ++i) {
-        const Index from = order.empty() ? first + i : order[static_cast<std::size_t>(first + i)];
-        batch.labels.mutable_data()[i] = set_.labels.data()[from];
-        kernels::place_image(Cpu{}, View<const std::uint8_t, 3>(set_.images.data() + from * H * W * C, {H, W, C}),
-                             view<2>(table_), draw(options_.augment, random, first + i, P, Q),
-                             View<T, 3>(batch.images.mutable_data() + i * P * Q * C, {P, Q, C}));
-    }
+    const Index P = images_.size(1) / options_.downscale, Q = images_.size(2) / options_.downscale;
+    Batch<T> batch{Tensor<T>({count, P, Q, images_.size(3)}, options_.device), Tensor<Index>({count}, options_.device)};
+    const kernels::Samples<T> samples{view<4>(images_), flat(labels_), view<2>(table_), flat(order), options_.augment,
+                                      random,           first};
+    dispatch(options_.device, [&](auto on) {
+        kernels::place_images(on, samples, mutable_view<4>(batch.images), mutable_flat(batch.labels));
+    });
     return batch;
 }
 

@@ -34,7 +34,7 @@ public:
         if (bytes > reserved) return nullptr; // before sums could wrap around
         const std::lock_guard lock(mutex_);
         const std::size_t room = (bytes + gap + page - 1) / page * page;
-        if (bytes > limit - in_use_ || end_ + room > reserved) return nullptr;
+        if (in_use_ + bytes > limit || end_ + room > reserved) return nullptr;
         std::size_t at = end_;
         if (const auto hole = holes_.find(room); hole != holes_.end() && !recycles_nothing) {
             at = hole->second;
