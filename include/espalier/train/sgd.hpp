@@ -19,10 +19,11 @@ struct SgdOptions {
 
 namespace kernels {
 
-/// One step's factors.
+/// A step's factors; the learning rate, which changes, lies on the device.
 template <class T> struct SgdStep {
-    T learning_rate, momentum, weight_decay; ///< as in the options
-    Momentum form;                           ///< as in the options
+    const double* learning_rate; ///< [1]
+    T momentum, weight_decay;    ///< as in the options
+    Momentum form;               ///< as in the options
 };
 
 /// d = g + weight_decay * p;  v = momentum * v + d;  p -= learning_rate * (nesterov: d + momentum * v, else v).
@@ -33,8 +34,9 @@ template <class T> void sgd(Cpu, SgdStep<T> by, View<const T, 1> g, View<T, 1> v
         parallel_ranges(p.size(), update_grain, [&](Index begin, Index end) {
             const T* const gradient = g.data();
             T *const velocity = v.data(), *const value = p.data();
+            const T rate = static_cast<T>(*by.learning_rate);
             for (Index i = begin; i < end; ++i)
-                value[i] -= by.learning_rate * direction(gradient[i] + by.weight_decay * value[i], velocity, i);
+                value[i] -= rate * direction(gradient[i] + by.weight_decay * value[i], velocity, i);
         });
     };
     if (v.size() == 0)
@@ -61,7 +63,7 @@ template <class T> struct SgdElement {
             v[i] = by.momentum * v[i] + d;
             d = by.form == Momentum::classical ? v[i] : d + by.momentum * v[i];
         }
-        p[i] -= by.learning_rate * d;
+        p[i] -= static_cast<T>(*by.learning_rate) * d;
     }
 };
 /// As on the CPU.
@@ -97,7 +99,7 @@ public:
 
 protected:
     void update(std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) override {
-        const kernels::SgdStep<T> by{static_cast<T>(this->learning_rate()), static_cast<T>(options_.momentum),
+        const kernels::SgdStep<T> by{this->now().data(), static_cast<T>(options_.momentum),
                                      static_cast<T>(this->decay_of(p, options_.weight_decay, options_.decay)),
                                      options_.form};
         dispatch(p.device(), [&](auto on) {
