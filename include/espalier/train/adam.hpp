@@ -59,14 +59,22 @@ template <class T> struct AdamStep {
     /// @}
 };
 
+/// One parameter of a step.
+template <class T> struct AdamUpdate {
+    AdamStep<T> by;     ///< its factors
+    View<const T, 1> g; ///< [N], the gradient
+    View<T, 1> m, v, p; ///< [N] each: mean, mean square, parameter
+};
+
 /// d = g + added * p;  m = beta1 * m + (1 - beta1) * d;  v = beta2 * v + (1 - beta2) * d^2;
 /// p = kept * p - step_size * m / (sqrt(v) / root_of_second + epsilon).
 ///
-/// g, m, v, p: [N]. One pass; one range of elements a thread.
-template <class T> void adam(Cpu, AdamStep<T> by, View<const T, 1> g, View<T, 1> m, View<T, 1> v, View<T, 1> p) {
-    parallel_ranges(p.size(), update_grain, [&](Index begin, Index end) {
-        const T* const gradient = g.data();
-        T *const mean = m.data(), *const square = v.data(), *const value = p.data();
+/// One pass; one range of elements a thread.
+template <class T> void adam(Cpu, const AdamUpdate<T>& update) {
+    parallel_ranges(update.p.size(), update_grain, [&](Index begin, Index end) {
+        const AdamStep<T> by = update.by;
+        const T* const gradient = update.g.data();
+        T *const mean = update.m.data(), *const square = update.v.data(), *const value = update.p.data();
         const T kept = by.kept(), step_size = by.step_size(), root_of_second = by.root_of_second();
         for (Index i = begin; i < end; ++i) {
             const T d = gradient[i] + by.added * value[i];
@@ -75,6 +83,11 @@ template <class T> void adam(Cpu, AdamStep<T> by, View<const T, 1> g, View<T, 1>
             value[i] = kept * value[i] - step_size * mean[i] / (std::sqrt(square[i]) / root_of_second + by.epsilon);
         }
     });
+}
+
+/// All of a step.
+template <class T> void adam(Cpu on, const std::vector<AdamUpdate<T>>& all) {
+    for (const AdamUpdate<T>& update : all) adam(on, update);
 }
 
 #if ESPALIER_CUDA
@@ -92,8 +105,11 @@ template <class T> struct AdamElement {
     }
 };
 /// As on the CPU.
-template <class T> void adam(Cuda on, AdamStep<T> by, View<const T, 1> g, View<T, 1> m, View<T, 1> v, View<T, 1> p) {
-    for_each(on, p.size(), AdamElement<T>{by, g.data(), m.data(), v.data(), p.data()});
+template <class T> void adam(Cuda on, const std::vector<AdamUpdate<T>>& all) {
+    std::vector<std::pair<Index, AdamElement<T>>> elements;
+    for (const auto& [by, g, m, v, p] : all)
+        elements.push_back({p.size(), {by, g.data(), m.data(), v.data(), p.data()}});
+    for_each_of(on, elements);
 }
 #endif
 
@@ -121,23 +137,26 @@ public:
     /// @}
 
 protected:
-    void begin_updates() override {
-        const kernels::AdamFactors work_out{this->now().data(), options_.beta1, options_.beta2,
-                                            factors_.mutable_data()};
-        dispatch(factors_.device(), [&](auto on) { kernels::adam_factors(on, work_out); });
-    }
-    void update(std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) override {
-        const double decay = this->decay_of(p, options_.weight_decay, options_.decay);
+    void update(const std::vector<typename Optimizer<T>::Update>& all) override {
         const bool decoupled = options_.form == DecayForm::decoupled;
-        const kernels::AdamStep<T> by{.now = this->now().data(),
-                                      .factors = factors_.data(),
-                                      .beta1 = static_cast<T>(options_.beta1),
-                                      .beta2 = static_cast<T>(options_.beta2),
-                                      .epsilon = static_cast<T>(options_.epsilon),
-                                      .added = static_cast<T>(decoupled ? 0 : decay),
-                                      .decoupled = decoupled ? decay : 0};
-        dispatch(p.device(), [&](auto on) {
-            kernels::adam(on, by, flat(g), mutable_flat(state[0]), mutable_flat(state[1]), mutable_flat(p));
+        std::vector<kernels::AdamUpdate<T>> updates;
+        for (const auto& [state, g, p] : all) {
+            const double decay = this->decay_of(p, options_.weight_decay, options_.decay);
+            updates.push_back({{.now = this->now().data(),
+                                .factors = factors_.data(),
+                                .beta1 = static_cast<T>(options_.beta1),
+                                .beta2 = static_cast<T>(options_.beta2),
+                                .epsilon = static_cast<T>(options_.epsilon),
+                                .added = static_cast<T>(decoupled ? 0 : decay),
+                                .decoupled = decoupled ? decay : 0},
+                               flat(g),
+                               mutable_flat(state[0]),
+                               mutable_flat(state[1]),
+                               mutable_flat(p)});
+        }
+        dispatch(this->device(), [&](auto on) {
+            kernels::adam_factors(on, {this->now().data(), options_.beta1, options_.beta2, factors_.mutable_data()});
+            kernels::adam<T>(on, updates);
         });
     }
 

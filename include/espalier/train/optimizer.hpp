@@ -52,11 +52,12 @@ public:
         on_replay([this] { ++steps_; });
         dispatch(now_.device(),
                  [&](auto on) { kernels::increase(on, 1.0, View<double, 1>(now_.mutable_data() + 1, {1})); });
-        begin_updates();
+        std::vector<Update> updates;
         for (Slot& slot : slots_) {
             Var<T>& var = slot.parameter.var;
-            if (var.grad().defined()) update(slot.state, var.grad(), var.mutable_value());
+            if (var.grad().defined()) updates.push_back({slot.state, var.grad(), var.mutable_value()});
         }
+        update(updates);
     }
     /// Of all parameters of this optimizer.
     void clear_grad() {
@@ -152,10 +153,14 @@ protected:
     Device device() const { return now_.device(); }
     /// Learning rate and number of this step, from 1, on the device: a captured step reads them anew at each replay.
     View<const double, 1> now() const { return flat(now_); }
-    /// Comes before the updates of a step: for what all of them need and the GPU works out from `now()`.
-    virtual void begin_updates() {}
-    /// Updates one parameter p, shaped as its gradient g and each tensor of its state, on the device of all of them.
-    virtual void update(std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) = 0;
+    /// A parameter p with its gradient g and its state, all of one shape.
+    struct Update {
+        std::vector<Tensor<T>>& state; ///< in the order of `state_names`
+        const Tensor<T>& g;            ///< dL/dp
+        Tensor<T>& p;                  ///< to be changed in place
+    };
+    /// Updates all of these; a GPU takes many in one kernel.
+    virtual void update(const std::vector<Update>& all) = 0;
 
     /// Coefficient of weight decay for a parameter.
     static double decay_of(const Tensor<T>& p, double weight_decay, Decay decay) {

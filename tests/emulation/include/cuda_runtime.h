@@ -23,6 +23,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 // All fibers of a block are on one thread of the system, so what is local to that thread is the block's.
 #define __shared__ thread_local
 #define __align__(bytes) alignas(bytes)
