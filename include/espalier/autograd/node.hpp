@@ -36,7 +36,7 @@ private:
 /// One value of the recorded graph: who made it, from what, and how its gradient flows back.
 ///
 /// A node does not hold the value: an activation lives as long as somebody uses it or a backward function captured it.
-template <class T> class Node {
+template <class T> class Node : public std::enable_shared_from_this<Node<T>> {
 public:
     /// Sends the gradient dy [shape of the value] to the inputs that need one. A function that takes a tensor dy will
     /// do. dy is its own: where no other tensor shares its memory, the function may write over it.
@@ -116,6 +116,10 @@ template <class T> void Node<T>::add_grad(Deferred<T> g) {
         sum = empty_like(shared);
         dispatch(sum.device(), [&](auto on) { kernels::sum_of(on, flat(shared), flat(added), mutable_flat(sum)); });
     }
+    if (is_recording() && is_leaf()) // another gradient may have taken its place when it is replayed
+        on_replay([self = this->weak_from_this(), sum] {
+            if (const auto node = self.lock()) node->grad_ = sum;
+        });
     grad_ = std::move(sum);
 }
 

@@ -79,6 +79,7 @@ public:
     /// Replaces a leaf's value, its shape included, under every handle; the gradient is cleared.
     void set_value(Tensor<T> value) {
         mutable_value() = std::move(value);
+        detail::memory_moved();
         node()->shape = state_->value.shape();
         clear_grad();
     }

@@ -52,7 +52,7 @@ void launch(cudaStream_t stream, const Grid& grid, void (*kernel)(Parameters...)
     detail::check_cuda("launch",
                        cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...));
     static const bool waits = std::getenv("ESPALIER_SYNC_LAUNCHES") != nullptr;
-    if (waits) detail::check_cuda("launch", cudaStreamSynchronize(stream));
+    if (waits && !is_recording()) detail::check_cuda("launch", cudaStreamSynchronize(stream));
 }
 
 } // namespace kernels

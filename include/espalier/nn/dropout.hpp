@@ -20,9 +20,9 @@ public:
     /// x [...] -> the same shape; x itself in inference mode.
     Var<T> forward(const Var<T>& x) {
         if (this->mode() == Mode::inference) return x;
-        const auto call = static_cast<std::uint64_t>(calls_.item());
-        calls_.mutable_value().fill(static_cast<T>(call + 1));
-        return dropout(x, rate_, random_.substream(call));
+        Var<T> y = dropout(x, rate_, random_, calls_.value());
+        dispatch(calls_.device(), [&](auto on) { kernels::increase(on, T(1), mutable_flat(calls_.mutable_value())); });
+        return y;
     }
 
 private:

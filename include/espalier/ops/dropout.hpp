@@ -12,10 +12,13 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 namespace kernels {
 
-/// mask[i] = whether draw i of `random` is at least `probability`.
-inline void keep_mask(Cpu, double probability, const Random& random, View<std::uint8_t, 1> mask) {
+/// mask[i] = whether draw i of `random`, or with a `call` [1] of its substream of that number, is at least
+/// `probability`.
+template <class T>
+void keep_mask(Cpu, double probability, const Random& random, View<const T, 1> call, View<std::uint8_t, 1> mask) {
+    const Random draws = call.size() == 0 ? random : random.substream(static_cast<std::uint64_t>(call(0)));
     parallel_ranges(mask.size(), elementwise_grain / 8, [&](Index begin, Index end) { // a draw costs many additions
-        for (Index i = begin; i < end; ++i) mask(i) = random.uniform(static_cast<std::uint64_t>(i)) >= probability;
+        for (Index i = begin; i < end; ++i) mask(i) = draws.uniform(static_cast<std::uint64_t>(i)) >= probability;
     });
 }
 
@@ -31,15 +34,23 @@ template <class T> struct KeepScaled {
 
 /// Inverted dropout: y[i] = 0 with the given probability, else x[i] / (1 - probability); dx the same of dy.
 ///
-/// Element i is decided by draw i of `random`: pass another stream for each call (`random.substream(step)`).
-/// Probability 0 gives x itself. Whether a network trains or is evaluated is for the layer to know.
-/// @throws ShapeError unless 0 <= probability < 1
+/// Element i is decided by draw i of `random`: pass another stream for each call (`random.substream(step)`). Or pass
+/// the number of the substream as `call`, one element on x's device: if it is counted up there, each replay of a
+/// captured step (`CapturedStep`) draws anew. Probability 0 gives x itself. Whether a network trains or is evaluated is
+/// for the layer to know.
+/// @throws ShapeError unless 0 <= probability < 1 and `call` has one element; DeviceError for one elsewhere
 /// Source: Srivastava et al. 2014.
-template <class T> Var<T> dropout(const Var<T>& x, double probability, const Random& random) {
+template <class T>
+Var<T> dropout(const Var<T>& x, double probability, const Random& random, const Tensor<T>& call = {}) {
     expect(probability >= 0 && probability < 1, "dropout: expected a probability in [0, 1), got ", probability);
+    if (call.defined()) {
+        expect(call.size() == 1, "dropout: expected one number of a call, got ", call.shape());
+        expect_same_device("dropout", x, call);
+    }
+    const View<const T, 1> number = call.defined() ? flat(call) : View<const T, 1>(nullptr, {0});
     if (probability == 0) return x;
     Tensor<std::uint8_t> mask(x.shape(), x.device());
-    dispatch(x.device(), [&](auto on) { kernels::keep_mask(on, probability, random, mutable_flat(mask)); });
+    dispatch(x.device(), [&](auto on) { kernels::keep_mask(on, probability, random, number, mutable_flat(mask)); });
     const auto masked = [mask, factor = static_cast<T>(1 / (1 - probability))](const Tensor<T>& from) {
         Tensor<T> to = empty_like(from);
         dispatch(from.device(), [&](auto on) {

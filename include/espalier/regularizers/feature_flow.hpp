@@ -33,6 +33,7 @@ public:
     /// As above with the strength of a training step, counted from 0.
     template <class T> Var<T> operator()(const Flow<T>& flow, Index step) const {
         FeatureFlowOptions now = options_;
+        if (step < warm_up_) holds_for(1);
         now.gradient *= strength(step);
         now.curvature *= strength(step);
         return feature_flow(flow, now);

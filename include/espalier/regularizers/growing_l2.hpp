@@ -40,6 +40,7 @@ public:
     /// y = strength / 2 * sum of v^2 over the entries of all chosen channels: as weight decay `strength` of theirs.
     /// @throws ShapeError if surgery has changed their variables since
     Var<T> operator()(Index step) const {
+        if (strength(step) < options_.ceiling) holds_for(options_.every - step % options_.every);
         const std::vector<double> weights(static_cast<std::size_t>(chosen_.count()), strength(step) / 2);
         return channel_penalty(chosen_, weights, Norm::squared_l2);
     }

@@ -11,6 +11,9 @@ namespace kernels {
 template <class T> __global__ void fill_kernel(T value, View<T, 1> y) {
     if (const Index i = global_thread(); i < y.size()) y(i) = value;
 }
+template <class T> __global__ void increase_kernel(T by, View<T, 1> y) {
+    if (const Index i = global_thread(); i < y.size()) y(i) += by;
+}
 template <class T, class U> __global__ void cast_kernel(View<const T, 1> x, View<U, 1> y) {
     if (const Index i = global_thread(); i < y.size()) y(i) = static_cast<U>(x(i));
 }
@@ -19,6 +22,9 @@ template <class T, class U> __global__ void cast_kernel(View<const T, 1> x, View
 /// @{
 template <class T> void fill(Cuda on, T value, View<T, 1> y) {
     launch(on.stream, elements(y.size()), fill_kernel<T>, value, y);
+}
+template <class T> void increase(Cuda on, T by, View<T, 1> y) {
+    launch(on.stream, elements(y.size()), increase_kernel<T>, by, y);
 }
 template <class T, class U> void cast(Cuda on, View<const T, 1> x, View<U, 1> y) {
     launch(on.stream, elements(y.size()), cast_kernel<T, U>, x, y);

@@ -15,6 +15,11 @@ namespace kernels {
 /// y[i] = value
 template <class T> void fill(Cpu, T value, View<T, 1> y) { std::fill_n(y.data(), y.size(), value); }
 
+/// y[i] += by
+template <class T> void increase(Cpu, T by, View<T, 1> y) {
+    for (Index i = 0; i < y.size(); ++i) y(i) += by;
+}
+
 /// y[i] = x[i], converted.
 template <class T, class U> void cast(Cpu, View<const T, 1> x, View<U, 1> y) {
     std::transform(x.data(), x.data() + x.size(), y.data(), [](T v) { return static_cast<U>(v); });
@@ -31,6 +36,8 @@ inline void copy_bytes(void* to, [[maybe_unused]] Device to_device, const void* 
     if (bytes == 0) return;
 #if ESPALIER_CUDA
     if (to_device != Device::cpu || from_device != Device::cpu) {
+        // A replay would copy from memory of the CPU that is long gone.
+        if (to_device != from_device) expect_not_recording("Tensor: copy between devices");
         check_cuda("Tensor: copy", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, current_stream()));
         if (to_device != from_device) synchronise();
         return;

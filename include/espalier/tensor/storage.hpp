@@ -36,6 +36,8 @@ public:
     /// Bytes kept for reuse.
     std::size_t bytes_cached() const;
 
+    class Reserve;
+
     static constexpr std::size_t alignment = 64; ///< bytes: of a cache line, and of the widest vector
 
 private:
@@ -44,6 +46,34 @@ private:
     struct State; // below: its containers are for this file alone
     explicit MemoryPool(Device device);
     State& state_;
+};
+
+/// Memory of a GPU that recorded kernels know by address, kept for their replays until its end.
+///
+/// Blocks that are taken in a `Scope` come back here, not to the pool, however late; blocks that are given back in it
+/// and were taken before are held, too. One reserve serves one recording.
+class MemoryPool::Reserve {
+public:
+    /// Of a pool, which outlives it.
+    explicit Reserve(MemoryPool& pool);
+    ~Reserve();
+    Reserve(const Reserve&) = delete;
+    Reserve& operator=(const Reserve&) = delete;
+
+    /// What this thread takes from the pool until the end of the scope becomes the reserve's.
+    class Scope {
+    public:
+        explicit Scope(Reserve& reserve);
+        ~Scope();
+        Scope(const Scope&) = delete;
+        Scope& operator=(const Scope&) = delete;
+    };
+
+private:
+    friend class MemoryPool;
+    struct Blocks;
+    MemoryPool& pool_;
+    Blocks& blocks_;
 };
 
 /// Memory of one or more tensors of T that share it.
@@ -73,6 +103,7 @@ private:
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <unordered_map>
 #include <vector>
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -116,6 +147,10 @@ ESPALIER_BODY void free_block([[maybe_unused]] Device device, void* block) noexc
 }
 } // namespace detail
 
+struct MemoryPool::Reserve::Blocks {
+    std::map<std::size_t, std::vector<void*>> free; // by size; what nobody uses now
+};
+
 struct MemoryPool::State {
     explicit State(Device where) : device(where) {}
 
@@ -124,6 +159,32 @@ struct MemoryPool::State {
     std::mutex mutex;
     std::map<std::size_t, std::vector<void*>> free;
     std::size_t in_use = 0, peak = 0, cached = 0;
+    std::unordered_map<void*, Reserve::Blocks*> reserved; // blocks of a reserve, in use or not: all count as in use
+
+    static Reserve*& current() { // of this thread
+        thread_local Reserve* reserve = nullptr;
+        return reserve;
+    }
+    Reserve::Blocks* recording(const MemoryPool& pool) const {
+        return current() && &current()->pool_ == &pool ? &current()->blocks_ : nullptr;
+    }
+    void* take(std::map<std::size_t, std::vector<void*>>& from, std::size_t size) {
+        const auto it = from.find(size);
+        if (it == from.end() || it->second.empty()) return nullptr;
+        void* const block = it->second.back();
+        it->second.pop_back();
+        return block;
+    }
+    void keep(void* block, std::size_t size) noexcept { // what nobody uses any more
+        in_use -= size;
+        if (!caches) return detail::free_block(device, block);
+        try {
+            free[size].push_back(block);
+            cached += size;
+        } catch (...) {
+            detail::free_block(device, block);
+        }
+    }
 };
 
 ESPALIER_BODY MemoryPool::MemoryPool(Device device) : state_(*new State(device)) {}
@@ -143,42 +204,67 @@ ESPALIER_BODY MemoryPool& MemoryPool::instance(Device device) {
 
 ESPALIER_BODY void* MemoryPool::take(std::size_t bytes) {
     const std::size_t size = rounded(bytes);
+    Reserve::Blocks* const recording = state_.recording(*this);
+    const auto mine = [&](void* block) { // of the reserve from here on
+        if (recording) state_.reserved.emplace(block, recording);
+        return block;
+    };
     {
         const std::lock_guard lock(state_.mutex);
+        // Without a cache every tensor is a block of its own in a recording, too.
+        if (recording && state_.caches)
+            if (void* const block = state_.take(recording->free, size)) return block;
         state_.in_use += size;
         state_.peak = std::max(state_.peak, state_.in_use);
-        if (auto it = state_.free.find(size); it != state_.free.end() && !it->second.empty()) {
-            void* const block = it->second.back();
-            it->second.pop_back();
+        if (void* const block = state_.take(state_.free, size)) {
             state_.cached -= size;
-            return block;
+            return mine(block);
         }
     }
     try {
-        if (void* const block = detail::system_block(state_.device, size)) return block;
-        release_cached();
-        if (void* const block = detail::system_block(state_.device, size)) return block;
-        detail::fail<Error>("MemoryPool: expected room for ", size, " bytes on ", state_.device, ", got none with ",
-                            bytes_in_use() - size, " bytes in use");
+        void* block = detail::system_block(state_.device, size);
+        if (!block) {
+            release_cached();
+            block = detail::system_block(state_.device, size);
+        }
+        const std::lock_guard lock(state_.mutex);
+        if (block) return mine(block);
     } catch (...) {
         const std::lock_guard lock(state_.mutex);
         state_.in_use -= size;
         throw;
     }
+    const std::lock_guard lock(state_.mutex);
+    state_.in_use -= size;
+    detail::fail<Error>("MemoryPool: expected room for ", size, " bytes on ", state_.device, ", got none with ",
+                        state_.in_use, " bytes in use");
 }
 
 ESPALIER_BODY void MemoryPool::give_back(void* block, std::size_t bytes) noexcept {
     const std::size_t size = rounded(bytes);
     const std::lock_guard lock(state_.mutex);
-    state_.in_use -= size;
-    if (!state_.caches) return detail::free_block(state_.device, block);
-    try {
-        state_.free[size].push_back(block);
-        state_.cached += size;
-    } catch (...) {
-        detail::free_block(state_.device, block);
-    }
+    const auto it = state_.reserved.find(block);
+    Reserve::Blocks* const owner = it == state_.reserved.end() ? state_.recording(*this) : it->second;
+    if (!owner) return state_.keep(block, size);
+    try { // a block from before a recording may be known to kernels that were recorded
+        state_.reserved.emplace(block, owner);
+        owner->free[size].push_back(block);
+    } catch (...) {} // no memory for the list: lost to the end of the process, but never handed to another
 }
+
+ESPALIER_BODY MemoryPool::Reserve::Reserve(MemoryPool& pool) : pool_(pool), blocks_(*new Blocks) {}
+ESPALIER_BODY MemoryPool::Reserve::~Reserve() {
+    State& state = pool_.state_;
+    const std::lock_guard lock(state.mutex);
+    for (auto it = state.reserved.begin();
+         it != state.reserved.end();) // those in use go to the pool when they are given back
+        it = it->second == &blocks_ ? state.reserved.erase(it) : std::next(it);
+    for (const auto& [size, blocks] : blocks_.free)
+        for (void* const block : blocks) state.keep(block, size);
+    delete &blocks_;
+}
+ESPALIER_BODY MemoryPool::Reserve::Scope::Scope(Reserve& reserve) { State::current() = &reserve; }
+ESPALIER_BODY MemoryPool::Reserve::Scope::~Scope() { State::current() = nullptr; }
 
 ESPALIER_BODY void MemoryPool::release_cached() {
     const std::lock_guard lock(state_.mutex);

@@ -106,6 +106,12 @@ public:
     void fill(T value) {
         dispatch(device_, [&](auto on) { kernels::fill(on, value, View<T, 1>(data_, {size()})); });
     }
+    /// Makes the elements those of a tensor of the same shape, from any device. Waits for a GPU if it is another one's.
+    /// @throws ShapeError for another shape
+    void copy_from(const Tensor& from) {
+        expect(from.shape() == shape_, "Tensor::copy_from: expected a tensor ", shape_, ", got ", from.shape());
+        detail::copy_bytes(data_, device_, from.data_, from.device_, bytes());
+    }
     /// The same elements in memory of their own.
     Tensor clone() const { return copy_on(device_); }
 

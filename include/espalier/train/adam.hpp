@@ -25,31 +25,69 @@ struct AdamOptions {
 
 namespace kernels {
 
-/// One step's factors, with the bias corrections of its number.
+/// factors = {learning_rate / (1 - beta1^t), sqrt(1 - beta2^t)} of now = {learning_rate, t}; powers are the device's.
+struct AdamFactors {
+    const double* now;   ///< [2]
+    double beta1, beta2; ///< as in the options
+    double* factors;     ///< [2]
+
+    /// Both.
+    ESPALIER_HD void operator()(Index) const {
+        factors[0] = now[0] / (1 - std::pow(beta1, now[1]));
+        factors[1] = std::sqrt(1 - std::pow(beta2, now[1]));
+    }
+};
+
+/// Works the factors out.
+inline void adam_factors(Cpu, const AdamFactors& work_out) { work_out(0); }
+#if ESPALIER_CUDA
+/// As on the CPU.
+inline void adam_factors(Cuda on, const AdamFactors& work_out) { for_each(on, 1, work_out); }
+#endif
+
+/// A step's factors; those that change from step to step lie on the device.
 template <class T> struct AdamStep {
-    T step_size;             ///< learning_rate / (1 - beta1^t)
-    T root_of_second;        ///< sqrt(1 - beta2^t)
-    T beta1, beta2, epsilon; ///< as in the options
-    T added;                 ///< weight decay in the gradient
-    T kept;                  ///< 1 - learning_rate * weight decay beside the step
+    const double *now, *factors; ///< of `AdamFactors`
+    T beta1, beta2, epsilon;     ///< as in the options
+    T added;                     ///< weight decay in the gradient
+    double decoupled;            ///< weight decay beside the step
+
+    /// @{
+    ESPALIER_HD T step_size() const { return static_cast<T>(factors[0]); }        ///< of the mean
+    ESPALIER_HD T root_of_second() const { return static_cast<T>(factors[1]); }   ///< of the correction
+    ESPALIER_HD T kept() const { return static_cast<T>(1 - now[0] * decoupled); } ///< of a parameter, before
+    /// @}
+};
+
+/// One parameter of a step.
+template <class T> struct AdamUpdate {
+    AdamStep<T> by;     ///< its factors
+    View<const T, 1> g; ///< [N], the gradient
+    View<T, 1> m, v, p; ///< [N] each: mean, mean square, parameter
 };
 
 /// d = g + added * p;  m = beta1 * m + (1 - beta1) * d;  v = beta2 * v + (1 - beta2) * d^2;
 /// p = kept * p - step_size * m / (sqrt(v) / root_of_second + epsilon).
 ///
-/// g, m, v, p: [N]. One pass; one range of elements a thread.
-template <class T> void adam(Cpu, AdamStep<T> by, View<const T, 1> g, View<T, 1> m, View<T, 1> v, View<T, 1> p) {
-    parallel_ranges(p.size(), update_grain, [&](Index begin, Index end) {
-        const T* const gradient = g.data();
-        T *const mean = m.data(), *const square = v.data(), *const value = p.data();
+/// One pass; one range of elements a thread.
+template <class T> void adam(Cpu, const AdamUpdate<T>& update) {
+    parallel_ranges(update.p.size(), update_grain, [&](Index begin, Index end) {
+        const AdamStep<T> by = update.by;
+        const T* const gradient = update.g.data();
+        T *const mean = update.m.data(), *const square = update.v.data(), *const value = update.p.data();
+        const T kept = by.kept(), step_size = by.step_size(), root_of_second = by.root_of_second();
         for (Index i = begin; i < end; ++i) {
             const T d = gradient[i] + by.added * value[i];
             mean[i] += (1 - by.beta1) * (d - mean[i]);
             square[i] = by.beta2 * square[i] + (1 - by.beta2) * d * d;
-            value[i] =
-                by.kept * value[i] - by.step_size * mean[i] / (std::sqrt(square[i]) / by.root_of_second + by.epsilon);
+            value[i] = kept * value[i] - step_size * mean[i] / (std::sqrt(square[i]) / root_of_second + by.epsilon);
         }
     });
+}
+
+/// All of a step.
+template <class T> void adam(Cpu on, const std::vector<AdamUpdate<T>>& all) {
+    for (const AdamUpdate<T>& update : all) adam(on, update);
 }
 
 #if ESPALIER_CUDA
@@ -63,12 +101,15 @@ template <class T> struct AdamElement {
         const T d = g[i] + by.added * p[i];
         m[i] += (1 - by.beta1) * (d - m[i]);
         v[i] = by.beta2 * v[i] + (1 - by.beta2) * d * d;
-        p[i] = by.kept * p[i] - by.step_size * m[i] / (std::sqrt(v[i]) / by.root_of_second + by.epsilon);
+        p[i] = by.kept() * p[i] - by.step_size() * m[i] / (std::sqrt(v[i]) / by.root_of_second() + by.epsilon);
     }
 };
 /// As on the CPU.
-template <class T> void adam(Cuda on, AdamStep<T> by, View<const T, 1> g, View<T, 1> m, View<T, 1> v, View<T, 1> p) {
-    for_each(on, p.size(), AdamElement<T>{by, g.data(), m.data(), v.data(), p.data()});
+template <class T> void adam(Cuda on, const std::vector<AdamUpdate<T>>& all) {
+    std::vector<std::pair<Index, AdamElement<T>>> elements;
+    for (const auto& [by, g, m, v, p] : all)
+        elements.push_back({p.size(), {by, g.data(), m.data(), v.data(), p.data()}});
+    for_each_of(on, elements);
 }
 #endif
 
@@ -86,7 +127,8 @@ public:
     /// @{
     Adam(const Module<T>& module, const AdamOptions& options) : Adam(module.parameters(), options) {}
     Adam(const std::vector<NamedVar<T>>& parameters, const AdamOptions& options)
-        : Optimizer<T>(parameters, {"mean", "square"}, options.learning_rate), options_(options) {
+        : Optimizer<T>(parameters, {"mean", "square"}, options.learning_rate), options_(options),
+          factors_({2}, this->device()) {
         expect(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1,
                "Adam: expected betas in [0, 1), got ", options.beta1, " and ", options.beta2);
         expect(options.epsilon > 0, "Adam: expected a positive epsilon, got ", options.epsilon);
@@ -95,25 +137,32 @@ public:
     /// @}
 
 protected:
-    void update(std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) override {
-        const double t = static_cast<double>(this->steps());
-        const double decay = this->decay_of(p, options_.weight_decay, options_.decay);
+    void update(const std::vector<typename Optimizer<T>::Update>& all) override {
         const bool decoupled = options_.form == DecayForm::decoupled;
-        const kernels::AdamStep<T> by{.step_size =
-                                          static_cast<T>(this->learning_rate() / (1 - std::pow(options_.beta1, t))),
-                                      .root_of_second = static_cast<T>(std::sqrt(1 - std::pow(options_.beta2, t))),
-                                      .beta1 = static_cast<T>(options_.beta1),
-                                      .beta2 = static_cast<T>(options_.beta2),
-                                      .epsilon = static_cast<T>(options_.epsilon),
-                                      .added = static_cast<T>(decoupled ? 0 : decay),
-                                      .kept = static_cast<T>(decoupled ? 1 - this->learning_rate() * decay : 1)};
-        dispatch(p.device(), [&](auto on) {
-            kernels::adam(on, by, flat(g), mutable_flat(state[0]), mutable_flat(state[1]), mutable_flat(p));
+        std::vector<kernels::AdamUpdate<T>> updates;
+        for (const auto& [state, g, p] : all) {
+            const double decay = this->decay_of(p, options_.weight_decay, options_.decay);
+            updates.push_back({{.now = this->now().data(),
+                                .factors = factors_.data(),
+                                .beta1 = static_cast<T>(options_.beta1),
+                                .beta2 = static_cast<T>(options_.beta2),
+                                .epsilon = static_cast<T>(options_.epsilon),
+                                .added = static_cast<T>(decoupled ? 0 : decay),
+                                .decoupled = decoupled ? decay : 0},
+                               flat(g),
+                               mutable_flat(state[0]),
+                               mutable_flat(state[1]),
+                               mutable_flat(p)});
+        }
+        dispatch(this->device(), [&](auto on) {
+            kernels::adam_factors(on, {this->now().data(), options_.beta1, options_.beta2, factors_.mutable_data()});
+            kernels::adam<T>(on, updates);
         });
     }
 
 private:
     AdamOptions options_;
+    Tensor<double> factors_;
 };
 
 ESPALIER_COMPILED_CLASS(Adam);

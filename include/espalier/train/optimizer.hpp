@@ -41,18 +41,23 @@ public:
     /// @throws StateError, with nothing changed, if surgery changed a parameter and its cuts were not applied;
     /// DeviceError, likewise, if the parameters moved to another device since the optimizer was made
     void step() {
-        for (const Slot& slot : slots_)
-            for (std::size_t i = 0; i < slot.state.size(); ++i) {
-                expect_same_device("Optimizer::step", slot.parameter.var, slot.state[i]);
+        for (const Slot& slot : slots_) {
+            expect_same_device("Optimizer::step", slot.parameter.var, now_);
+            for (std::size_t i = 0; i < slot.state.size(); ++i)
                 expect<StateError>(slot.state[i].shape() == slot.parameter.var.shape(), "Optimizer::step: expected ",
                                    state_names_[i], " ", slot.parameter.var.shape(), " for '", slot.parameter.name,
                                    "', got ", slot.state[i].shape(), "; apply the cuts of surgery first");
-            }
+        }
         ++steps_;
+        on_replay([this] { ++steps_; });
+        dispatch(now_.device(),
+                 [&](auto on) { kernels::increase(on, 1.0, View<double, 1>(now_.mutable_data() + 1, {1})); });
+        std::vector<Update> updates;
         for (Slot& slot : slots_) {
             Var<T>& var = slot.parameter.var;
-            if (var.grad().defined()) update(slot.state, var.grad(), var.mutable_value());
+            if (var.grad().defined()) updates.push_back({slot.state, var.grad(), var.mutable_value()});
         }
+        update(updates);
     }
     /// Of all parameters of this optimizer.
     void clear_grad() {
@@ -64,7 +69,10 @@ public:
     double learning_rate() const { return learning_rate_; }
     void set_learning_rate(double rate) {
         expect(rate >= 0 && rate < infinity, "Optimizer: expected a learning rate of at least 0, got ", rate);
+        if (rate == learning_rate_) return;
+        expect_not_recording("Optimizer::set_learning_rate"); // it would be the rate of every replay
         learning_rate_ = rate;
+        now_.rows(0, 1).fill(rate);
     }
     /// @}
     /// Updates made so far.
@@ -91,6 +99,7 @@ public:
         }
         return [this, next = std::move(next)]() mutable noexcept {
             for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].state = std::move(next[i]);
+            detail::memory_moved();
         };
     }
 
@@ -121,23 +130,37 @@ public:
         const Index steps = file.get<Index>(prefix + "steps").item();
         set_learning_rate(file.get<double>(prefix + "learning_rate").item());
         steps_ = steps;
+        now_.rows(1, 2).fill(static_cast<double>(steps));
+        detail::memory_moved();
         for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].state = std::move(loaded[i]);
     }
 
 protected:
     /// State starts at zero. @param state_names  one for each tensor that is kept for a parameter
     Optimizer(const std::vector<NamedVar<T>>& parameters, std::vector<std::string> state_names, double learning_rate)
-        : state_names_(std::move(state_names)) {
+        : state_names_(std::move(state_names)),
+          now_(Tensor<double>::zeros({2}, parameters.empty() ? Device::cpu : parameters.front().var.device())) {
         set_learning_rate(learning_rate);
         for (const NamedVar<T>& parameter : parameters) {
+            expect_same_device("Optimizer", parameter.var, now_);
             Slot& slot = slots_.emplace_back(Slot{parameter, {}});
             for (std::size_t i = 0; i < state_names_.size(); ++i)
                 slot.state.push_back(zeros_like(parameter.var.value()));
         }
     }
 
-    /// Updates one parameter p, shaped as its gradient g and each tensor of its state, on the device of all of them.
-    virtual void update(std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) = 0;
+    /// Where parameters and state lie.
+    Device device() const { return now_.device(); }
+    /// Learning rate and number of this step, from 1, on the device: a captured step reads them anew at each replay.
+    View<const double, 1> now() const { return flat(now_); }
+    /// A parameter p with its gradient g and its state, all of one shape.
+    struct Update {
+        std::vector<Tensor<T>>& state; ///< in the order of `state_names`
+        const Tensor<T>& g;            ///< dL/dp
+        Tensor<T>& p;                  ///< to be changed in place
+    };
+    /// Updates all of these; a GPU takes many in one kernel.
+    virtual void update(const std::vector<Update>& all) = 0;
 
     /// Coefficient of weight decay for a parameter.
     static double decay_of(const Tensor<T>& p, double weight_decay, Decay decay) {
@@ -157,6 +180,7 @@ private:
 
     std::vector<std::string> state_names_;
     std::vector<Slot> slots_;
+    Tensor<double> now_; // [2]: learning rate and steps, once more, where the parameters lie
     double learning_rate_ = 0;
     Index steps_ = 0;
 };

@@ -19,25 +19,35 @@ struct SgdOptions {
 
 namespace kernels {
 
-/// One step's factors.
+/// A step's factors; the learning rate, which changes, lies on the device.
 template <class T> struct SgdStep {
-    T learning_rate, momentum, weight_decay; ///< as in the options
-    Momentum form;                           ///< as in the options
+    const double* learning_rate; ///< [1]
+    T momentum, weight_decay;    ///< as in the options
+    Momentum form;               ///< as in the options
+};
+
+/// One parameter of a step.
+template <class T> struct SgdUpdate {
+    SgdStep<T> by;      ///< its factors
+    View<const T, 1> g; ///< [N], the gradient
+    View<T, 1> v, p;    ///< [N] each, velocity and parameter; without momentum v is empty
 };
 
 /// d = g + weight_decay * p;  v = momentum * v + d;  p -= learning_rate * (nesterov: d + momentum * v, else v).
 ///
-/// g, p, v: [N]; without momentum v is empty and d is the step. One pass; one range of elements a thread.
-template <class T> void sgd(Cpu, SgdStep<T> by, View<const T, 1> g, View<T, 1> v, View<T, 1> p) {
+/// Without momentum d is the step. One pass; one range of elements a thread.
+template <class T> void sgd(Cpu, const SgdUpdate<T>& update) {
+    const SgdStep<T> by = update.by;
     const auto pass = [&](const auto& direction) {
-        parallel_ranges(p.size(), update_grain, [&](Index begin, Index end) {
-            const T* const gradient = g.data();
-            T *const velocity = v.data(), *const value = p.data();
+        parallel_ranges(update.p.size(), update_grain, [&](Index begin, Index end) {
+            const T* const gradient = update.g.data();
+            T *const velocity = update.v.data(), *const value = update.p.data();
+            const T rate = static_cast<T>(*by.learning_rate);
             for (Index i = begin; i < end; ++i)
-                value[i] -= by.learning_rate * direction(gradient[i] + by.weight_decay * value[i], velocity, i);
+                value[i] -= rate * direction(gradient[i] + by.weight_decay * value[i], velocity, i);
         });
     };
-    if (v.size() == 0)
+    if (update.v.size() == 0)
         pass([](T d, T*, Index) { return d; });
     else if (by.form == Momentum::classical)
         pass([m = by.momentum](T d, T* velocity, Index i) { return velocity[i] = m * velocity[i] + d; });
@@ -46,6 +56,11 @@ template <class T> void sgd(Cpu, SgdStep<T> by, View<const T, 1> g, View<T, 1> v
             velocity[i] = m * velocity[i] + d;
             return d + m * velocity[i];
         });
+}
+
+/// All of a step.
+template <class T> void sgd(Cpu on, const std::vector<SgdUpdate<T>>& all) {
+    for (const SgdUpdate<T>& update : all) sgd(on, update);
 }
 
 #if ESPALIER_CUDA
@@ -61,12 +76,15 @@ template <class T> struct SgdElement {
             v[i] = by.momentum * v[i] + d;
             d = by.form == Momentum::classical ? v[i] : d + by.momentum * v[i];
         }
-        p[i] -= by.learning_rate * d;
+        p[i] -= static_cast<T>(*by.learning_rate) * d;
     }
 };
 /// As on the CPU.
-template <class T> void sgd(Cuda on, SgdStep<T> by, View<const T, 1> g, View<T, 1> v, View<T, 1> p) {
-    for_each(on, p.size(), SgdElement<T>{by, g.data(), v.size() == 0 ? nullptr : v.data(), p.data()});
+template <class T> void sgd(Cuda on, const std::vector<SgdUpdate<T>>& all) {
+    std::vector<std::pair<Index, SgdElement<T>>> elements;
+    for (const auto& [by, g, v, p] : all)
+        elements.push_back({p.size(), {by, g.data(), v.size() == 0 ? nullptr : v.data(), p.data()}});
+    for_each_of(on, elements);
 }
 #endif
 
@@ -96,14 +114,16 @@ public:
     /// @}
 
 protected:
-    void update(std::vector<Tensor<T>>& state, const Tensor<T>& g, Tensor<T>& p) override {
-        const kernels::SgdStep<T> by{static_cast<T>(this->learning_rate()), static_cast<T>(options_.momentum),
-                                     static_cast<T>(this->decay_of(p, options_.weight_decay, options_.decay)),
-                                     options_.form};
-        dispatch(p.device(), [&](auto on) {
-            kernels::sgd(on, by, flat(g), state.empty() ? View<T, 1>(nullptr, {0}) : mutable_flat(state[0]),
-                         mutable_flat(p));
-        });
+    void update(const std::vector<typename Optimizer<T>::Update>& all) override {
+        std::vector<kernels::SgdUpdate<T>> updates;
+        for (const auto& [state, g, p] : all)
+            updates.push_back(
+                {{this->now().data(), static_cast<T>(options_.momentum),
+                  static_cast<T>(this->decay_of(p, options_.weight_decay, options_.decay)), options_.form},
+                 flat(g),
+                 state.empty() ? View<T, 1>(nullptr, {0}) : mutable_flat(state[0]),
+                 mutable_flat(p)});
+        dispatch(this->device(), [&](auto on) { kernels::sgd<T>(on, updates); });
     }
 
 private:

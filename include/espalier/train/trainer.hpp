@@ -3,6 +3,7 @@
 #include <espalier/core/compiled.hpp>
 #include <espalier/core/steady_clock.hpp>
 #include <espalier/ops/arithmetic.hpp>
+#include <espalier/train/captured_step.hpp>
 #include <espalier/train/evaluate.hpp>
 #include <espalier/train/optimizer.hpp>
 #include <espalier/train/progress.hpp>
@@ -12,6 +13,7 @@
 #include <atomic>
 #include <cmath>
 #include <functional>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -20,11 +22,18 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// Something that a trainer calls: logs, checkpoints, masks, thresholds, stress. It may change parameters in place.
 using Hook = std::function<void(const Progress&)>;
 
+/// Who queues a step's kernels on a GPU: the host, each time; or a CUDA graph that was captured from one
+/// (`CapturedStep`).
+enum class Capture { none, steps };
+
 /// How a `Trainer` trains.
 template <class T> struct TrainerOptions {
     Index epochs = 1;              ///< of the whole run, those before a resume included
     Schedule schedule = {};        ///< of the learning rate, by step; none: the optimizer's own rate
     CrossEntropyOptions loss = {}; ///< of the cross-entropy
+    /// On a GPU: the same bits with less work for the host. The CPU has no use for it. A regularizer that depends on
+    /// the step must then say how long it stays the same (`holds_for`), as those of the library do.
+    Capture capture = Capture::none;
     /// Added to the cross-entropy, if there is one; an undefined result adds nothing and costs nothing.
     std::function<Var<T>(const models::Output<T>&, Index step)> regularizer = {};
     std::vector<Hook> before_step = {};      ///< gradients are there, the update is not: clipping
@@ -86,7 +95,7 @@ private:
         EpochTotals totals = position_.totals;
         const Losses losses = gradients(batch, totals);
         call(options_.before_step, progress_of(loader, losses));
-        optimizer_.step();
+        update();
         position_.totals = totals;
         ++position_.batch;
         ++position_.step;
@@ -99,30 +108,58 @@ private:
     /// Leaves the gradients of one batch in the parameters and adds the batch to the totals.
     Losses gradients(const Batch<T>& batch, EpochTotals& totals) {
         const Device device = module_.device();
-        const Tensor<Index> labels = batch.labels.to(device);
-        const models::Output<T> out = forward_(Var<T>(batch.images.to(device)));
-        Var<T> loss = cross_entropy(out.logits, labels, options_.loss);
-        Losses parts{.cross_entropy = static_cast<double>(loss.item())};
-        if (options_.regularizer)
-            if (const Var<T> extra = options_.regularizer(out, position_.step); extra.defined()) {
-                parts.regularizer = static_cast<double>(extra.item());
-                loss = loss + extra;
-            }
-        parts.total = static_cast<double>(loss.item());
+        replays_ = options_.capture == Capture::steps && device != Device::cpu &&
+                   (!captured_ || batch.images.shape() == captured_->images.shape()); // a last one may be smaller
+        Tensor<Index> labels;
+        if (replays_) {
+            if (!captured_) captured_.emplace(*this, batch.images.shape(), device);
+            captured_->images.copy_from(batch.images);
+            captured_->labels.copy_from(batch.labels);
+            captured_->gradients();
+            labels = captured_->labels;
+        } else {
+            labels = batch.labels.to(device);
+            queue_gradients(batch.images.to(device), labels);
+        }
+        Losses parts{.cross_entropy = static_cast<double>(results_.cross_entropy.item())};
+        if (results_.regularizer.defined()) parts.regularizer = static_cast<double>(results_.regularizer.item());
+        parts.total = static_cast<double>(results_.total.item());
         expect<StateError>(std::isfinite(parts.total), "Trainer: expected a finite loss, got ", parts.total,
                            " in step ", position_.step, " (epoch ", position_.epoch, ", batch ", position_.batch,
                            ") with learning rate ", optimizer_.learning_rate(), ": cross-entropy ", parts.cross_entropy,
                            ", regularizer ", parts.regularizer);
-        module_.clear_grad();
-        loss.backward();
 
         const auto size = static_cast<double>(batch.labels.size());
         totals.loss += parts.total * size;
         totals.cross_entropy += parts.cross_entropy * size;
         totals.regularizer += parts.regularizer * size;
-        totals.correct += correct(out.logits.value(), labels);
+        totals.correct += correct(results_.logits, labels);
         totals.images += batch.labels.size();
         return parts;
+    }
+
+    /// Forward and backward, which wait for nothing: the part of a step that can be captured.
+    void queue_gradients(const Tensor<T>& images, const Tensor<Index>& labels) {
+        const models::Output<T> out = forward_(Var<T>(images));
+        Var<T> loss = cross_entropy(out.logits, labels, options_.loss);
+        results_ = {.logits = out.logits.value(), .cross_entropy = loss.value(), .regularizer = {}, .total = {}};
+        if (options_.regularizer)
+            if (const Var<T> extra = options_.regularizer(out, position_.step); extra.defined()) {
+                results_.regularizer = extra.value();
+                loss = loss + extra;
+            }
+        results_.total = loss.value();
+        on_replay([this, results = results_] { results_ = results; }); // after a batch of another size
+        module_.clear_grad();
+        loss.backward();
+    }
+    /// A captured update knows gradients by address, so it is for those that were captured, and that no hook has
+    /// replaced.
+    void update() {
+        if (replays_ && options_.before_step.empty() && captured_->gradients.is_captured())
+            captured_->update();
+        else
+            optimizer_.step();
     }
 
     Progress progress_of(const Loader<T>& loader, const Losses& last) const {
@@ -148,11 +185,28 @@ private:
         for (const Hook& hook : hooks) hook(progress);
     }
 
+    struct Results {
+        Tensor<T> logits, cross_entropy, regularizer, total; // the third undefined without one
+    };
+    struct Captured {
+        Captured(Trainer& trainer, const Shape& shape, Device device)
+            : images(shape, device), labels({shape[0]}, device),
+              gradients(device, [this, &trainer] { trainer.queue_gradients(images, labels); }),
+              update(device, [&trainer] { trainer.optimizer_.step(); }) {}
+
+        Tensor<T> images;
+        Tensor<Index> labels;
+        CapturedStep gradients, update; // apart, because a loss that is not finite stops the run between them
+    };
+
     Module<T> module_;
     std::function<models::Output<T>(const Var<T>&)> forward_;
     Optimizer<T>& optimizer_;
     TrainerOptions<T> options_;
     Position position_;
+    Results results_; // of the last batch
+    std::optional<Captured> captured_;
+    bool replays_ = false;              // whether the last batch went through it
     double start_ = 0;                  // of this call of `run`
     Index images_ = 0, first_step_ = 0; // of this run
 };

@@ -11,16 +11,19 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #define __global__
 #define __device__
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 // All fibers of a block are on one thread of the system, so what is local to that thread is the block's.
 #define __shared__ thread_local
 #define __align__(bytes) alignas(bytes)
@@ -60,7 +63,9 @@ enum cudaError_t {
     cudaErrorMemoryAllocation = 2,
     cudaErrorInvalidConfiguration = 9,
     cudaErrorInsufficientDriver = 35,
-    cudaErrorNoDevice = 100
+    cudaErrorNoDevice = 100,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
@@ -73,6 +78,8 @@ inline const char* cudaGetErrorName(cudaError_t error) {
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
     case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
     }
     return "?";
 }
@@ -91,7 +98,66 @@ inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
     *stream = reinterpret_cast<cudaStream_t>(&mark);
     return cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+
+namespace emulation {
+using Graph = std::vector<std::function<void()>>; // what was queued, in order
+struct Capture {
+    Graph graph;
+    bool invalid = false; // something was asked for that a graph can't hold
+};
+inline Capture* capture = nullptr; // of the one stream
+/// Runs what is queued, or keeps it for the graph that is captured.
+template <class F> void queue(F f) {
+    if (capture)
+        capture->graph.push_back(std::move(f));
+    else
+        f();
+}
+} // namespace emulation
+
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    if (!emulation::capture) return cudaSuccess;
+    emulation::capture->invalid = true;
+    return cudaErrorStreamCaptureUnsupported;
+}
+
+enum cudaStreamCaptureMode {
+    cudaStreamCaptureModeGlobal,
+    cudaStreamCaptureModeThreadLocal,
+    cudaStreamCaptureModeRelaxed
+};
+using cudaGraph_t = emulation::Graph*;
+using cudaGraphExec_t = const emulation::Graph*;
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+    if (emulation::capture) return cudaErrorStreamCaptureUnsupported;
+    emulation::capture = new emulation::Capture;
+    return cudaSuccess;
+}
+/// Null with an error if the capture became invalid.
+inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+    emulation::Capture* const capture = std::exchange(emulation::capture, nullptr);
+    if (!capture) return cudaErrorInvalidValue;
+    const bool invalid = capture->invalid;
+    *graph = invalid ? nullptr : new emulation::Graph(std::move(capture->graph));
+    delete capture;
+    return invalid ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long = 0) {
+    *made = new emulation::Graph(*graph);
+    return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
+    for (const auto& work : *graph) emulation::queue(work);
+    return cudaSuccess;
+}
 
 inline cudaError_t cudaMalloc(void** block, std::size_t bytes) {
     *block = emulation::Memory::instance().take(bytes);
@@ -101,13 +167,17 @@ inline cudaError_t cudaFree(void* block) {
     return !block || emulation::Memory::instance().give_back(block) ? cudaSuccess : cudaErrorInvalidValue;
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
-    const emulation::Memory::Access access;
-    std::memcpy(to, from, bytes);
+    emulation::queue([=] {
+        const emulation::Memory::Access access;
+        std::memcpy(to, from, bytes);
+    });
     return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
-    const emulation::Memory::Access access;
-    std::memset(to, value, bytes);
+    emulation::queue([=] {
+        const emulation::Memory::Access access;
+        std::memset(to, value, bytes);
+    });
     return cudaSuccess;
 }
 
@@ -122,34 +192,20 @@ struct cudaLaunchConfig_t {
 
 namespace emulation {
 inline std::size_t shared_limit = 48 * 1024; // of the next launch
-}
-template <class... P> cudaError_t cudaFuncSetAttribute(void (*)(P...), cudaFuncAttribute, int bytes) {
-    if (bytes > 227 * 1024) return cudaErrorInvalidValue; // what a block of an H100 may have
-    emulation::shared_limit = static_cast<std::size_t>(bytes);
-    return cudaSuccess;
-}
 
-template <class... P, class... A>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
-    const dim3 grid = config->gridDim, threads = config->blockDim;
-    const std::size_t count = std::size_t(threads.x) * threads.y * threads.z;
-    const std::size_t limit = std::exchange(emulation::shared_limit, 48 * 1024);
-    if (count == 0 || count > emulation::Block::most_threads || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
-        grid.y > 65535 || grid.z > 65535 || config->dynamicSmemBytes > limit)
-        return cudaErrorInvalidConfiguration;
-    const std::tuple<P...> values(std::forward<A>(arguments)...);
-    const std::function<void()> body = [&] { std::apply(kernel, values); };
+/// Every block of a grid, each with all its threads.
+inline void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, const std::function<void()>& body) {
     const auto run = [&](unsigned b) {
         ::gridDim = grid;
         ::blockDim = threads;
         ::blockIdx = {b % grid.x, b / grid.x % grid.y, b / (grid.x * grid.y)};
-        emulation::Block::current().run(body, config->dynamicSmemBytes);
+        Block::current().run(body, shared_bytes);
     };
-    const emulation::Memory::Access access;
+    const Memory::Access access;
 #if EMULATION_TSAN
     // A thread of the system a block, so that what two blocks do is unordered: as many at a time as the sanitizer can
     // keep apart.
-    const std::size_t at_once = std::max<std::size_t>(1, 4000 / count);
+    const std::size_t at_once = std::max<std::size_t>(1, 4000 / (std::size_t(threads.x) * threads.y * threads.z));
     std::exception_ptr failure;
     std::mutex mutex;
     std::vector<std::thread> blocks;
@@ -170,7 +226,27 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     for (auto& block : blocks) block.join();
     if (failure) std::rethrow_exception(failure);
 #else
-    for (const unsigned b : emulation::sequence(grid.x * grid.y * grid.z)) run(b);
+    for (const unsigned b : sequence(grid.x * grid.y * grid.z)) run(b);
 #endif
+}
+}
+template <class... P> cudaError_t cudaFuncSetAttribute(void (*)(P...), cudaFuncAttribute, int bytes) {
+    if (bytes > 227 * 1024) return cudaErrorInvalidValue; // what a block of an H100 may have
+    emulation::shared_limit = static_cast<std::size_t>(bytes);
+    return cudaSuccess;
+}
+
+template <class... P, class... A>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
+    const dim3 grid = config->gridDim, threads = config->blockDim;
+    const std::size_t count = std::size_t(threads.x) * threads.y * threads.z;
+    const std::size_t limit = std::exchange(emulation::shared_limit, 48 * 1024);
+    if (count == 0 || count > emulation::Block::most_threads || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
+        grid.y > 65535 || grid.z > 65535 || config->dynamicSmemBytes > limit)
+        return cudaErrorInvalidConfiguration;
+    const auto body = [kernel, values = std::tuple<P...>(std::forward<A>(arguments)...)] {
+        std::apply(kernel, values);
+    };
+    emulation::queue([=, shared = config->dynamicSmemBytes] { emulation::run_grid(grid, threads, shared, body); });
     return cudaSuccess;
 }
