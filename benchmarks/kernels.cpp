@@ -1,7 +1,7 @@
 // Single operations, timed by Google Benchmark: ours and, for convolutions, oneDNN's (peers/onednn.cpp). bench.py
 // drives it, says which shapes, and judges what `save` writes. Every call does what training does, packing of weights
-// included. With "device": "cuda" in the row ours is done on a GPU, convolutions in the row's "precision"; gpu.py drives
-// that. A program with CUDA does without Google Benchmark and oneDNN.
+// included. With "device": "cuda" in the row ours is done on a GPU, convolutions in the row's "precision"; gpu.py
+// drives that. A program with CUDA does without Google Benchmark and oneDNN.
 //
 //   {"do": "load", "row": {...}}                         -> the names of the variants
 //   {"do": "save", "path": "..."}                        -> inputs as `in:x`, results as `espalier:y`, safetensors
@@ -71,25 +71,25 @@ Work convolution(const Json& row, Index sets) {
     const auto xs = copies(x, sets, device), ws = copies(w, sets, device), dys = copies(dy, sets, device);
     const Tensor<float> none({0}, device);
     auto out = std::make_shared<std::vector<Tensor<float>>>(static_cast<std::size_t>(sets)); // rotates, too
-    work.variants.push_back({"espalier",
-                             [=](Index index) {
-                                 const auto set = static_cast<std::size_t>(index);
-                                 Tensor<float>& result = (*out)[set];
-                                 if (direction == "forward") {
-                                     result = detail::conv2d_forward<float>(xs[set], ws[set], none, options,
-                                                                            true); // as in training
-                                 } else if (direction == "data") {
-                                     result = empty_like(xs[set]);
-                                     detail::conv2d_data_gradient<float>(dys[set], ws[set], options, result, false);
-                                 } else {
-                                     result =
-                                         detail::conv2d_weight_gradient<float>(xs[set], dys[set], w.shape(), options);
-                                 }
-                             },
-                             [out] {
-                                 return std::vector<std::pair<std::string, Tensor<float>>>{{"result", out->front()}};
-                             },
-                             device});
+    work.variants.push_back(
+        {"espalier",
+         [=](Index index) {
+             const auto set = static_cast<std::size_t>(index);
+             Tensor<float>& result = (*out)[set];
+             if (direction == "forward") {
+                 result = detail::conv2d_forward<float>(xs[set], ws[set], none, options,
+                                                        true); // as in training
+             } else if (direction == "data") {
+                 result = empty_like(xs[set]);
+                 detail::conv2d_data_gradient<float>(dys[set], ws[set], options, result, false);
+             } else {
+                 result = detail::conv2d_weight_gradient<float>(xs[set], dys[set], w.shape(), options);
+             }
+         },
+         [out] {
+             return std::vector<std::pair<std::string, Tensor<float>>>{{"result", out->front()}};
+         },
+         device});
     return work;
 }
 
@@ -159,14 +159,16 @@ Work max_pooling(const Json& row, Index sets) {
     shape[1] /= 2;
     shape[2] /= 2;
     input(work, "dy", shape);
-    return differentiated(std::move(work), {{"x", x}}, sets, device_of(row), [](auto& in) { return max_pool2d(in[0]); });
+    return differentiated(std::move(work), {{"x", x}}, sets, device_of(row),
+                          [](auto& in) { return max_pool2d(in[0]); });
 }
 
 Work mean_pooling(const Json& row, Index sets) {
     Work work;
     const auto x = input(work, "x", map_of(row));
     input(work, "dy", {number(row, "batch"), number(row, "channels")});
-    return differentiated(std::move(work), {{"x", x}}, sets, device_of(row), [](auto& in) { return global_avg_pool(in[0]); });
+    return differentiated(std::move(work), {{"x", x}}, sets, device_of(row),
+                          [](auto& in) { return global_avg_pool(in[0]); });
 }
 
 /// The last linear layer with the loss.
@@ -177,8 +179,9 @@ Work head(const Json& row, Index sets) {
     Tensor<Index> labels({N});
     for (Index n = 0; n < N; ++n) labels.mutable_data()[n] = n % K;
     work.inputs.add("in:labels", labels);
-    return differentiated(std::move(work), {{"x", x}, {"w", w}, {"b", b}}, sets, device_of(row),
-                          [labels = labels.to(device_of(row))](auto& in) { return cross_entropy(linear(in[0], in[1], in[2]), labels); });
+    return differentiated(
+        std::move(work), {{"x", x}, {"w", w}, {"b", b}}, sets, device_of(row),
+        [labels = labels.to(device_of(row))](auto& in) { return cross_entropy(linear(in[0], in[1], in[2]), labels); });
 }
 
 /// The maps of all stages are multiples of 1/256: their differences are exact, so that no rounding changes a sign.
