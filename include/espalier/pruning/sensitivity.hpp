@@ -102,20 +102,20 @@ std::vector<SensitivityPoint> scan(const std::vector<Network<T>>& replicas, cons
     parallel_for(static_cast<Index>(replicas.size()), [&](Index worker) {
         const PathScope scope(path);
         const auto r = static_cast<std::size_t>(worker);
-        Module<T>& module = replicas[r].module;
+        Module<T>& model = replicas[r].module;
         for (std::size_t p; (p = next.fetch_add(1)) < points.size();) {
             if (is_done[p]) continue;
             SensitivityPoint& point = points[p];
-            const ChangeScope<T> as_before(copies(module)); // whatever `evaluate` does is undone
+            const ChangeScope<T> as_before(copies(model)); // whatever `evaluate` does is undone
             Removal<T> removal(graphs[r]);
             const std::size_t g = group_of[p];
             for (Index i = 0; i < point.width - point.kept; ++i)
                 removal.remove(
                     graphs[r].groups()[g].channels[static_cast<std::size_t>(orders[g][static_cast<std::size_t>(i)])]);
             removal.close();
-            const ChangeScope<T> cut_network(cut(module, graphs[r], removal).first);
+            const ChangeScope<T> cut_network(cut(model, graphs[r], removal).first);
             if (p > 0) point.cost = cost_of_network(replicas[r], image);
-            module.to(devices[r]);
+            model.to(devices[r]);
             point.score = evaluate(r);
             if (!options.measured) continue;
             const std::lock_guard lock(one_at_a_time);
