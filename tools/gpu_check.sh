@@ -41,7 +41,9 @@ compile() { # one object a file, in parallel; the slowest first
     local sources
     sources=$(grep -rlE 'on_device|device_under_test' tests --include='*_test.cpp')
     printf '%s\n' "${programs[@]}" tests/support/main.cpp $sources | xargs -P "$jobs" -I{} sh -c '
-        object=$0/$(echo {} | tr / _).o; shift; nvcc "$@" -include doctest/doctest.h -c {} -o "$object"' \
+        object=$0/$(echo {} | tr / _).o; shift
+        case {} in tests/*) set -- "$@" -include doctest/doctest.h ;; esac
+        nvcc "$@" -c {} -o "$object"' \
         "$build" -- "${flags[@]}" || return 1
     nvcc "$build"/tests_*.o -o "$build/cuda_test" -L"$bundle/lib" -lz -Xcompiler=-fopenmp &&
         nvcc "$build/benchmarks_step.cpp.o" -o "$build/step" -L"$bundle/lib" -lz -Xcompiler=-fopenmp &&
