@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Training steps and inference on a GPU: Espalier beside PyTorch's ways, which take turns with the same weights and images.
+"""Training steps, inference and single operations on a GPU: Espalier beside PyTorch's ways (convolutions: cuDNN), which take
+turns with the same inputs.
 
 Writes GPU.md and gpu.json to a folder. A row whose results are further from a reference in double precision than its
 tolerance does not count, on either side. tools/gpu_check.sh builds what this needs and runs it.
@@ -22,6 +23,7 @@ from bench import PeerError, Server, number
 # Relative l2 errors that count, by precision: a rectifier at a value that rounding takes across zero switches a gradient,
 # so it is the logits' and gradients' together that half of the bits are left of.
 TOLERANCE = {"fp32": 2e-2, "tf32": 1e-1, "bf16": 5e-1}
+OF_OPERATIONS = {"fp32": 1e-4, "tf32": 5e-3}  # sums of up to 10^5 products, rounded once each
 
 
 def rows():
@@ -35,6 +37,23 @@ def rows():
             yield {"name": f"inference/{model}/{batch}/fp32",
                    "request": {"task": "inference", "model": model, "batch": batch, "extent": 32, "device": "cuda",
                                "precision": "fp32"}}
+
+
+    for channels, extent in ((64, 32), (128, 16), (256, 8), (512, 4)):  # of VGG-16
+        for direction in ("forward", "data", "weights"):
+            for precision in ("fp32", "tf32"):
+                yield operation(f"conv/{channels}x{extent}/{direction}", precision, op="conv", direction=direction, batch=128,
+                                extent=extent, channels=channels, filters=channels, taps=3, stride=1)
+    for channels, extent in ((64, 32), (512, 4)):
+        yield operation(f"batch_norm_relu/{channels}x{extent}", op="batch_norm_relu", batch=128, extent=extent,
+                        channels=channels)
+    yield operation("flow/resnet56", op="flow", stages=[{"batch": 128, "extent": 32 >> s, "channels": 16 << s, "maps": 10}
+                                                        for s in range(3)])
+
+
+def operation(name, precision="fp32", **request):
+    """A row of kernels.cpp; its inputs are four, so that all are not in the cache at once."""
+    return {"name": f"{name}/{precision}", "request": {**request, "device": "cuda", "precision": precision, "sets": 4}}
 
 
 def measure(row, ours, torch, options):
@@ -63,7 +82,7 @@ def measure(row, ours, torch, options):
 
 
 def result_of(row, times, errors, missing):
-    tolerance = TOLERANCE[row["request"]["precision"]]
+    tolerance = (OF_OPERATIONS if "op" in row["request"] else TOLERANCE)[row["request"]["precision"]]
     medians = {variant: statistics.median(ms) for variant, ms in times.items()}
     wrong = {v: f"error {e:.1e} above {tolerance:.0e}" for v, e in errors.items() if not e <= tolerance}  # NaN is wrong
     peers = {v: ms for v, ms in medians.items() if v != "espalier" and v not in wrong}
@@ -76,7 +95,7 @@ def result_of(row, times, errors, missing):
 
 def page(results, machine):
     variants = list(dict.fromkeys(v for r in results for v in r["times_ms"] if v != "espalier"))
-    lines = ["# Training steps and inference on a GPU", "",
+    lines = ["# Training steps, inference and single operations on a GPU", "",
              "Written by `benchmarks/gpu.py`, not by hand; the same as numbers: [gpu.json](gpu.json).", "",
              f"{machine['gpu']}; PyTorch {machine['torch']} with cuDNN {machine['cudnn']}; milliseconds, medians of "
              f"{machine['rounds']} rounds in turn; the last part of a name is the precision on both sides. *ratio*: time of "
@@ -104,12 +123,14 @@ def self_test():
     text = page([good, bad], {"gpu": "a GPU", "torch": "9", "cudnn": 1, "rounds": 3})
     for part in ("| step/x/fp32 | 2.00 | 2.00 | eager |", "does not count", "without compiled: error 5.0e-01"):
         assert part in text, text
+    names = [row["name"] for row in rows()]
+    assert len(set(names)) == len(names) and "conv/512x4/weights/tf32" in names, names
     print("gpu: self-test: arithmetic and page are right")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", type=Path, help="where step is, compiled with CUDA")
+    parser.add_argument("--programs", type=Path, help="where step and kernels are, compiled with CUDA")
     parser.add_argument("--out", type=Path, help="folder for GPU.md and gpu.json")
     parser.add_argument("--python", default=sys.executable, help="an interpreter with torch and safetensors")
     parser.add_argument("--filter", default="", help="only rows in whose name this is found")
@@ -126,7 +147,7 @@ def main():
     bench.WORK.mkdir(parents=True, exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
     begin, results = time.monotonic(), []
-    ours = Server([options.programs / "step"], dict(os.environ))
+    ours = {}
     torch = Server([options.python, bench.ROOT / "benchmarks/peers/torch_server.py"], dict(os.environ))
     try:
         machine = {"name": "machine", "rounds": options.rounds, **torch.ask("about")}
@@ -136,14 +157,20 @@ def main():
             if time.monotonic() - begin > options.limit:
                 print(f"gpu: no time left for {row['name']}")
                 continue
-            results.append(measure(row, ours, torch, options))
+            program = "kernels" if "op" in row["request"] else "step"
+            if program not in ours:
+                for other in ours.values():  # one at a time, so that all of the GPU's memory is its own
+                    other.close()
+                ours = {program: Server([options.programs / program], dict(os.environ))}
+            results.append(measure(row, ours[program], torch, options))
             print(f"{row['name']}: {number(results[-1]['ours_ms'])} ms, ratio {results[-1]['ratio']}", flush=True)
             (options.out / "GPU.md").write_text(page(results, machine))
             (options.out / "gpu.json").write_text(json.dumps([machine, *results], indent=1) + "\n")
     except PeerError as error:
         sys.exit(f"gpu: {error}")
     finally:
-        ours.close()
+        for program in ours.values():
+            program.close()
         torch.close()
 
 

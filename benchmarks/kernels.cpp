@@ -1,6 +1,7 @@
 // Single operations, timed by Google Benchmark: ours and, for convolutions, oneDNN's (peers/onednn.cpp). bench.py
 // drives it, says which shapes, and judges what `save` writes. Every call does what training does, packing of weights
-// included.
+// included. With "device": "cuda" in the row ours is done on a GPU, convolutions in the row's "precision"; gpu.py
+// drives that. A program with CUDA does without Google Benchmark and oneDNN.
 //
 //   {"do": "load", "row": {...}}                         -> the names of the variants
 //   {"do": "save", "path": "..."}                        -> inputs as `in:x`, results as `espalier:y`, safetensors
@@ -10,6 +11,7 @@
 #include "server.hpp"
 
 #include <espalier/core/simd.hpp>
+#include <espalier/core/steady_clock.hpp>
 #include <espalier/cpu/microkernel.hpp>
 #include <espalier/io/safetensors.hpp>
 #include <espalier/ops/batch_norm.hpp>
@@ -22,10 +24,13 @@
 #include <espalier/tensor/random.hpp>
 #include <espalier/train/sgd.hpp>
 
+#if !ESPALIER_CUDA
 #include <benchmark/benchmark.h>
+#endif
 
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 namespace espalier::bench {
 namespace {
@@ -44,10 +49,10 @@ Tensor<float> input(Work& work, const std::string& name, const Shape& shape) {
     return values;
 }
 
-/// `sets` copies of a tensor.
-std::vector<Tensor<float>> copies(const Tensor<float>& tensor, Index sets) {
+/// `sets` copies of a tensor on a device.
+std::vector<Tensor<float>> copies(const Tensor<float>& tensor, Index sets, Device device) {
     std::vector<Tensor<float>> all;
-    for (Index set = 0; set < sets; ++set) all.push_back(tensor.clone());
+    for (Index set = 0; set < sets; ++set) all.push_back(tensor.clone().to(device));
     return all;
 }
 
@@ -60,28 +65,31 @@ Work convolution(const Json& row, Index sets) {
     const auto x = input(work, "x", {N, H, H, C}), w = input(work, "w", {K, R, R, C}),
                dy = input(work, "dy", {N, P, P, K});
     const auto direction = row.at("direction").get<std::string>();
-    work.variants = onednn_convolutions({x, w, dy, options, direction}, sets);
+    const Device device = device_of(row);
+    if (device == Device::cpu) work.variants = onednn_convolutions({x, w, dy, options, direction}, sets);
 
-    const auto xs = copies(x, sets), ws = copies(w, sets), dys = copies(dy, sets);
+    const auto xs = copies(x, sets, device), ws = copies(w, sets, device), dys = copies(dy, sets, device);
+    const Tensor<float> none({0}, device);
     auto out = std::make_shared<std::vector<Tensor<float>>>(static_cast<std::size_t>(sets)); // rotates, too
-    work.variants.push_back({"espalier",
-                             [=](Index index) {
-                                 const auto set = static_cast<std::size_t>(index);
-                                 Tensor<float>& result = (*out)[set];
-                                 if (direction == "forward") {
-                                     result = detail::conv2d_forward<float>(xs[set], ws[set], Tensor<float>({0}),
-                                                                            options, true); // as in training
-                                 } else if (direction == "data") {
-                                     result = empty_like(x);
-                                     detail::conv2d_data_gradient<float>(dys[set], ws[set], options, result, false);
-                                 } else {
-                                     result =
-                                         detail::conv2d_weight_gradient<float>(xs[set], dys[set], w.shape(), options);
-                                 }
-                             },
-                             [out] {
-                                 return std::vector<std::pair<std::string, Tensor<float>>>{{"result", out->front()}};
-                             }});
+    work.variants.push_back(
+        {"espalier",
+         [=](Index index) {
+             const auto set = static_cast<std::size_t>(index);
+             Tensor<float>& result = (*out)[set];
+             if (direction == "forward") {
+                 result = detail::conv2d_forward<float>(xs[set], ws[set], none, options,
+                                                        true); // as in training
+             } else if (direction == "data") {
+                 result = empty_like(xs[set]);
+                 detail::conv2d_data_gradient<float>(dys[set], ws[set], options, result, false);
+             } else {
+                 result = detail::conv2d_weight_gradient<float>(xs[set], dys[set], w.shape(), options);
+             }
+         },
+         [out] {
+             return std::vector<std::pair<std::string, Tensor<float>>>{{"result", out->front()}};
+         },
+         device});
     return work;
 }
 
@@ -89,13 +97,13 @@ Work convolution(const Json& row, Index sets) {
 using Function = std::function<Var<float>(std::vector<Var<float>>&)>;
 
 Work differentiated(Work work, const std::vector<std::pair<std::string, Tensor<float>>>& parameters, Index sets,
-                    const Function& f) {
-    const std::vector<Tensor<float>> dys =
-        work.inputs.contains("in:dy") ? copies(work.inputs.get<float>("in:dy"), sets) : std::vector<Tensor<float>>();
+                    Device device, const Function& f) {
+    std::vector<Tensor<float>> dys;
+    if (work.inputs.contains("in:dy")) dys = copies(work.inputs.get<float>("in:dy"), sets, device);
     auto operands = std::make_shared<std::vector<std::vector<Var<float>>>>();
     for (Index set = 0; set < sets; ++set) {
         auto& vars = operands->emplace_back();
-        for (const auto& [name, value] : parameters) vars.push_back(parameter(value.clone()));
+        for (const auto& [name, value] : parameters) vars.push_back(parameter(value.clone().to(device)));
     }
     auto y = std::make_shared<Tensor<float>>();
     work.variants.push_back({"espalier",
@@ -112,7 +120,8 @@ Work differentiated(Work work, const std::vector<std::pair<std::string, Tensor<f
                                  for (std::size_t i = 0; i < parameters.size(); ++i)
                                      results.emplace_back("d" + parameters[i].first, operands->front()[i].grad());
                                  return results;
-                             }});
+                             },
+                             device});
     return work;
 }
 
@@ -126,8 +135,9 @@ Work batch_norm_relu(const Json& row, Index sets) {
     const auto x = input(work, "x", shape), gamma = input(work, "gamma", channels),
                beta = input(work, "beta", channels);
     input(work, "dy", shape);
-    const Var<float> mean(Tensor<float>::zeros(channels)), variance(Tensor<float>::full(channels, 1));
-    return differentiated(std::move(work), {{"x", x}, {"gamma", gamma}, {"beta", beta}}, sets, [=](auto& in) {
+    const Device device = device_of(row);
+    const Var<float> mean(Tensor<float>::zeros(channels, device)), variance(Tensor<float>::full(channels, 1, device));
+    return differentiated(std::move(work), {{"x", x}, {"gamma", gamma}, {"beta", beta}}, sets, device, [=](auto& in) {
         return batch_norm(in[0], in[1], in[2], mean, variance, {.activation = Activation::relu});
     });
 }
@@ -136,7 +146,7 @@ Work residual_join(const Json& row, Index sets) {
     Work work;
     const auto a = input(work, "a", map_of(row)), b = input(work, "b", map_of(row));
     input(work, "dy", map_of(row));
-    return differentiated(std::move(work), {{"a", a}, {"b", b}}, sets,
+    return differentiated(std::move(work), {{"a", a}, {"b", b}}, sets, device_of(row),
                           [state = std::make_shared<JoinState<float>>()](auto& in) {
                               return join(in[0], in[1], state, Activation::relu);
                           });
@@ -149,14 +159,16 @@ Work max_pooling(const Json& row, Index sets) {
     shape[1] /= 2;
     shape[2] /= 2;
     input(work, "dy", shape);
-    return differentiated(std::move(work), {{"x", x}}, sets, [](auto& in) { return max_pool2d(in[0]); });
+    return differentiated(std::move(work), {{"x", x}}, sets, device_of(row),
+                          [](auto& in) { return max_pool2d(in[0]); });
 }
 
 Work mean_pooling(const Json& row, Index sets) {
     Work work;
     const auto x = input(work, "x", map_of(row));
     input(work, "dy", {number(row, "batch"), number(row, "channels")});
-    return differentiated(std::move(work), {{"x", x}}, sets, [](auto& in) { return global_avg_pool(in[0]); });
+    return differentiated(std::move(work), {{"x", x}}, sets, device_of(row),
+                          [](auto& in) { return global_avg_pool(in[0]); });
 }
 
 /// The last linear layer with the loss.
@@ -167,8 +179,9 @@ Work head(const Json& row, Index sets) {
     Tensor<Index> labels({N});
     for (Index n = 0; n < N; ++n) labels.mutable_data()[n] = n % K;
     work.inputs.add("in:labels", labels);
-    return differentiated(std::move(work), {{"x", x}, {"w", w}, {"b", b}}, sets,
-                          [labels](auto& in) { return cross_entropy(linear(in[0], in[1], in[2]), labels); });
+    return differentiated(
+        std::move(work), {{"x", x}, {"w", w}, {"b", b}}, sets, device_of(row),
+        [labels = labels.to(device_of(row))](auto& in) { return cross_entropy(linear(in[0], in[1], in[2]), labels); });
 }
 
 /// The maps of all stages are multiples of 1/256: their differences are exact, so that no rounding changes a sign.
@@ -186,7 +199,7 @@ Work flow(const Json& row, Index sets) {
             maps.emplace_back(name, map);
         }
     }
-    return differentiated(std::move(work), maps, sets, [counts](auto& in) {
+    return differentiated(std::move(work), maps, sets, device_of(row), [counts](auto& in) {
         std::vector<std::vector<Var<float>>> stages;
         auto next = in.begin();
         for (const std::size_t count : counts) {
@@ -204,8 +217,8 @@ Work sgd(const Json& row, Index) {
     std::vector<NamedVar<float>> parameters;
     for (const Json& size : row.at("sizes")) {
         const std::string count = std::to_string(parameters.size());
-        Var<float> p = parameter(input(work, "p" + count, {size.get<Index>()}).clone());
-        p.node()->add_grad(input(work, "g" + count, p.shape()));
+        Var<float> p = parameter(input(work, "p" + count, {size.get<Index>()}).clone().to(device_of(row)));
+        p.node()->add_grad(input(work, "g" + count, p.shape()).to(device_of(row)));
         parameters.push_back({count, p});
     }
     const SgdOptions options{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 5e-4};
@@ -215,7 +228,8 @@ Work sgd(const Json& row, Index) {
                                  std::vector<std::pair<std::string, Tensor<float>>> results;
                                  for (const auto& [name, p] : parameters) results.emplace_back("p" + name, p.value());
                                  return results;
-                             }});
+                             },
+                             device_of(row)});
     return work;
 }
 
@@ -236,7 +250,7 @@ Work peak(const Json& row, Index) {
             detail::unrolled<fma_sums>([&](auto j) { (*results)[static_cast<std::size_t>(thread)] += sum[j][0]; });
         });
     };
-    return {TensorFile(), {{"espalier", run, {}}}};
+    return {TensorFile(), {{"espalier", run, {}, Device::cpu}}};
 }
 Work copy(const Json& row, Index) {
     const auto from = Tensor<float>::full({number(row, "floats")}, 1);
@@ -248,7 +262,7 @@ Work copy(const Json& row, Index) {
             std::memcpy(target + begin, from.data() + begin, static_cast<std::size_t>(end - begin) * sizeof(float));
         });
     };
-    return {TensorFile(), {{"espalier", run, {}}}};
+    return {TensorFile(), {{"espalier", run, {}, Device::cpu}}};
 }
 /// @}
 
@@ -263,6 +277,22 @@ const std::map<std::string, std::function<Work(const Json&, Index)>> operations{
                                                                                 {"peak", peak},
                                                                                 {"copy", copy}};
 
+/// Milliseconds a call.
+/// @{
+#if ESPALIER_CUDA
+double time(const Variant& variant, Index sets, double seconds) {
+    constexpr Index group = 20; // calls between two looks at the clock: a GPU is waited for then
+    const double start = steady_seconds();
+    double passed = 0;
+    Index calls = 0;
+    while (calls == 0 || passed < seconds) {
+        for (Index i = 0; i < group; ++i, ++calls) variant.run(calls % sets);
+        synchronise(variant.device);
+        passed = steady_seconds() - start;
+    }
+    return 1e3 * passed / static_cast<double>(calls);
+}
+#else
 /// Keeps the time of the last benchmark.
 struct LastTime : benchmark::BenchmarkReporter {
     double milliseconds = 0;
@@ -289,6 +319,8 @@ double time(const Variant& variant, Index sets, double seconds) {
     benchmark::RunSpecifiedBenchmarks(&reporter, "all");
     return reporter.milliseconds;
 }
+#endif
+/// @}
 
 } // namespace
 } // namespace espalier::bench
@@ -297,11 +329,14 @@ int main() {
     using namespace espalier;
     using namespace espalier::bench;
     Work work;
+    std::optional<MatmulPrecisionScope> precision; // of the row
     Index sets = 1;
     const auto load = [&](const Json& request) {
         const Json& row = request.at("row");
         work = Work();
         MemoryPool::instance().release_cached();
+        precision.reset();
+        precision.emplace(precision_of(row));
         sets = row.value("sets", Index(1));
         work = operations.at(row.at("op").get<std::string>())(row, sets);
         Json names = Json::array();

@@ -16,6 +16,7 @@ struct Variant {
     std::function<void(Index set)> run;
     /// What the last `run` of set 0 made, channels last: [N,H,W,C] or [K,R,S,C].
     std::function<std::vector<std::pair<std::string, Tensor<float>>>()> results;
+    Device device = Device::cpu; ///< where it runs: a GPU is waited for after many calls
 };
 
 /// The operands of a convolution and its options: y = conv(x, w), and dy like y.

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <espalier/core/error.hpp>
+#include <espalier/tensor/device.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -13,6 +13,15 @@
 namespace espalier::bench {
 
 using Json = nlohmann::json;
+
+/// Where a row is to be done: its "device", else the CPU.
+inline Device device_of(const Json& row) { return row.value("device", "cpu") == "cuda" ? Device::cuda : Device::cpu; }
+/// What convolutions on a GPU are rounded to: its "precision", else nothing.
+inline MatmulPrecision precision_of(const Json& row) {
+    const std::string name = row.value("precision", "fp32");
+    expect(name == "fp32" || name == "tf32" || name == "bf16", "precision: expected fp32, tf32 or bf16, got ", name);
+    return name == "tf32" ? MatmulPrecision::tf32 : name == "bf16" ? MatmulPrecision::bf16 : MatmulPrecision::fp32;
+}
 
 /// What a program does for bench.py: named commands that take a JSON object and answer with one.
 using Commands = std::map<std::string, std::function<Json(const Json&)>>;

@@ -6,7 +6,8 @@
 //   {"do": "go", "variant": "espalier", "seconds": 1}   -> milliseconds an iteration, over at least one
 //
 // The answer to "load" has the network's cost; without "keep_macs" it is not pruned, with "round_to" to widths that are
-// multiples of it. "task" is step or inference. With "device": "cuda" all of it is on the GPU.
+// multiples of it. "task" is step or inference. With "device": "cuda" all of it is on the GPU, convolutions in its
+// "precision".
 
 #include "server.hpp"
 
@@ -34,7 +35,7 @@ constexpr double flow_weight = 0.1; // of both terms; peers/torch_server.py has 
 class Task {
 public:
     explicit Task(const Json& row)
-        : trains_(row.at("task") == "step"), device_(row.value("device", "cpu") == "cuda" ? Device::cuda : Device::cpu),
+        : trains_(row.at("task") == "step"), device_(device_of(row)),
           net_(models::create<float>(row.at("model"), {.seed = 1})) {
         const Index batch = row.at("batch").get<Index>(), extent = row.at("extent").get<Index>();
         const Shape image{extent, extent, net_->options().channels};
@@ -63,11 +64,7 @@ public:
 
     /// Iterations between two looks at the clock: a GPU is waited for then, and is not to run dry each time.
     int group() const { return device_ == Device::cpu ? 1 : 10; }
-    void wait() const {
-#if ESPALIER_CUDA
-        if (device_ == Device::cuda) synchronise();
-#endif
-    }
+    void wait() const { synchronise(device_); }
     void iterate() {
         if (trains_) {
             net_->clear_grad();
@@ -135,9 +132,12 @@ int main() {
     using namespace espalier;
     using namespace espalier::bench;
     std::optional<Task> task;
+    std::optional<MatmulPrecisionScope> precision; // of the row
     const auto load = [&](const Json& request) {
         task.reset();
         MemoryPool::instance().release_cached();
+        precision.reset();
+        precision.emplace(precision_of(request.at("row")));
         task.emplace(request.at("row"));
         const Cost& cost = task->cost_of_network();
         return Json{{"variants", {"espalier"}}, {"macs", cost.macs}, {"parameters", cost.parameters}};

@@ -191,6 +191,10 @@ def bad_input(work):
         done = run("fashion_mnist", "train", flag, value)
         check(done.returncode > 0 and f"{flag}: expected" in done.stderr and f"{wanted}, got {value}" in done.stderr,
               f"{flag} {value} is told what is expected", done)
+    fails("a GPU, in programs without CUDA", ["expected a build with CUDA", "ESPALIER_WITH_CUDA"], "fashion_mnist", *train,
+          "--device", "cuda", "--out", f"{work}/gpu")
+    check(not Path(work, "gpu").exists(), "an error before anything is written")
+    check(run("fashion_mnist", "train", "--device", "gpu").returncode > 0, "a device that is not there")
     fails("no checkpoint", ["eval: expected", "dense.safetensors"], "fashion_mnist", "eval", "--out", f"{work}/empty")
     check(not Path(work, "empty").exists(), "a verb that only reads makes no folder")
     fails("nothing to resume", ["gone.safetensors"], "fashion_mnist", *train, "--resume", f"{work}/gone.safetensors")

@@ -3,13 +3,14 @@
 takes: registers, shared memory, spills to memory. A spill in a hot kernel fails.
 
 tests/cuda/every_kernel_test.cpp has every kernel in it, as float and double; it is compiled once a GPU and not run.
-Without nvcc nothing is checked, and the program says so. With --all the tests are built as well, as tools/gpu_check.sh
-does it on a machine with a GPU.
+An example program and the benchmarks are compiled for the last of the GPUs, without machine code for it, which would say
+nothing new. Without nvcc nothing is checked, and the program says so. With --all tests, examples and benchmarks are built.
 
 usage: cuda_compile.py [--all] [--csv FILE] [--self-test]
 """
 import argparse
 import csv
+import os
 import re
 import shutil
 import subprocess
@@ -21,20 +22,34 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = ["80", "90a"]  # A100; H100 and H200
 SOURCE = ROOT / "tests" / "cuda" / "every_kernel_test.cpp"
+PROGRAMS = [ROOT / "benchmarks" / "step.cpp", ROOT / "examples" / "support" / "experiment.cpp"]  # the slowest first
+PROGRAMS += sorted({ROOT / "examples" / "mnist.cpp", *ROOT.glob("examples/support/*.cpp"), *ROOT.glob("benchmarks/*.cpp"),
+                    ROOT / "benchmarks" / "peers" / "onednn.cpp"} - set(PROGRAMS))
 # Kernels that a training step spends its time in: a spill there is a mistake. The others run once a layer on little.
 HOT = re.compile(r"product|batch_norm|feature_flow|join|pool|elementwise|reduce|accumulate|for_each")
 
 
-def compile_kernels(architecture, folder):
-    """What ptxas says of every kernel of SOURCE."""
-    command = ["nvcc", "-std=c++20", "-O3", f"-gencode=arch=compute_{architecture},code=sm_{architecture}", "-x", "cu",
-               "--expt-relaxed-constexpr", "-DESPALIER_CUDA=1", "-Werror", "all-warnings", "-Xptxas=-v", "-I",
-               ROOT / "include", "-I", ROOT / "tests", "-include", "doctest/doctest.h", "-c", SOURCE, "-o",
-               Path(folder) / f"{architecture}.o"]
+def nvcc(source, architecture, kind, flags, output):
+    """What it prints when it compiles a source to machine code (kind sm) or not (compute)."""
+    command = ["nvcc", "-std=c++20", f"-gencode=arch=compute_{architecture},code={kind}_{architecture}", "-x", "cu",
+               "--expt-relaxed-constexpr", "-DESPALIER_CUDA=1", "-Werror", "all-warnings", "-I", ROOT / "include", *flags,
+               "-c", source, "-o", output]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
-        sys.exit(f"cuda_compile: nvcc failed for sm_{architecture}\n{result.stdout}{result.stderr}")
+        sys.exit(f"cuda_compile: nvcc failed for {source.relative_to(ROOT)}, {kind}_{architecture}\n"
+                 f"{result.stdout}{result.stderr}")
     return result.stdout + result.stderr
+
+
+def compile_kernels(architecture, folder):
+    """What ptxas says of every kernel of SOURCE."""
+    return nvcc(SOURCE, architecture, "sm", ["-O3", "-Xptxas=-v", "-I", ROOT / "tests", "-include", "doctest/doctest.h"],
+                Path(folder) / f"{architecture}.o")
+
+
+def compile_program(source, folder):
+    nvcc(source, ARCHITECTURES[-1], "compute", ["-O0", "-I", ROOT / "examples", '-DESPALIER_COMPILER="nvcc"',
+                                                '-DESPALIER_FLAGS="-O0"'], Path(folder) / f"{source.stem}.o")
 
 
 def kernels_of(text):
@@ -90,9 +105,11 @@ def main():
     if not shutil.which("nvcc"):
         print("cuda_compile: NOT RUN: no nvcc here; it comes with NVIDIA's CUDA Toolkit 13")
         return
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         texts = pool.map(lambda architecture: compile_kernels(architecture, folder), ARCHITECTURES)
+        programs = pool.map(lambda source: compile_program(source, folder), PROGRAMS)
         rows = [row for text in texts for row in kernels_of(text)]
+        list(programs)  # raises what they raised
     names = [short(name) for name in demangle([row[0] for row in rows])]
     rows = sorted((name, *row[1:]) for name, row in zip(names, rows))
     header = ["kernel", "GPU", "registers", "shared memory, bytes", "spills, bytes"]
@@ -101,7 +118,7 @@ def main():
             csv.writer(file, lineterminator="\n").writerows([header, *rows])
     widest = max(rows, key=lambda row: row[2])
     spilling = [row for row in rows if row[4]]
-    print(f"cuda_compile: {len(rows)} kernels for {', '.join('sm_' + a for a in ARCHITECTURES)}, no warning; "
+    print(f"cuda_compile: {len(rows)} kernels for {', '.join('sm_' + a for a in ARCHITECTURES)}, {len(PROGRAMS)} files of programs, no warning; "
           f"most registers: {widest[2]} of {widest[0]} for {widest[1]}; spills: {len(spilling)}")
     for row in spilling:
         print(f"  spills {row[4]} bytes: {row[0]} for {row[1]}, {row[2]} registers")

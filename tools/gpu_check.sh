@@ -4,8 +4,9 @@
 #   ./run gpu-bundle                            where there is a network: third-party headers, into build/gpu-bundle
 #   tools/gpu_check.sh OUT [BUNDLE]             on the machine with the GPU; OUT gets logs, tables and summary.json
 #
-# It builds the tests and a benchmark by nvcc for the GPU that is there, runs all tests on it, then every kernel once under
-# compute-sanitizer, trains a small network, and measures steps beside PyTorch, if python3 (or $PYTHON) has it.
+# It builds the tests, two benchmarks and an example by nvcc for the GPU that is there, runs all tests on it, then every
+# kernel once under compute-sanitizer, trains small networks, by the example on a set that it draws, and measures steps and
+# convolutions beside PyTorch, if python3 (or $PYTHON) has it.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(mkdir -p "${1:?expected a folder for the results}" && cd "$1" && pwd)
@@ -27,21 +28,27 @@ step() { # name, then a command: its output goes to OUT/name.log
 capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d .) || exit 1
 [[ $capability == 90 ]] && capability=90a
 flags=(-std=c++20 -O3 "-gencode=arch=compute_$capability,code=sm_$capability" --expt-relaxed-constexpr -x cu
-    -DESPALIER_CUDA=1 "-DESPALIER_TEST_DATA=\"$PWD/tests/golden\"" -Xcompiler=-fopenmp,-march=native -Iinclude -Itests "-I$bundle/include")
+    -DESPALIER_CUDA=1 "-DESPALIER_TEST_DATA=\"$PWD/tests/golden\"" -Xcompiler=-fopenmp,-march=native -Iinclude -Itests -Iexamples "-I$bundle/include"
+    '-DESPALIER_COMPILER="nvcc"' "-DESPALIER_FLAGS=\"-O3 sm_$capability\"")
+programs=(benchmarks/step.cpp benchmarks/kernels.cpp benchmarks/peers/onednn.cpp examples/mnist.cpp examples/support/*.cpp)
 
 about() {
     nvidia-smi
     nvcc --version
     git log -1 --format=%h 2>/dev/null || true
 }
-compile() { # one object a test file, in parallel
+compile() { # one object a file, in parallel; the slowest first
     local sources
     sources=$(grep -rlE 'on_device|device_under_test' tests --include='*_test.cpp')
-    printf '%s\n' tests/support/main.cpp $sources benchmarks/step.cpp | xargs -P "$jobs" -I{} sh -c '
-        object=$0/$(echo {} | tr / _).o; shift; nvcc "$@" -include doctest/doctest.h -c {} -o "$object"' \
+    printf '%s\n' "${programs[@]}" tests/support/main.cpp $sources | xargs -P "$jobs" -I{} sh -c '
+        object=$0/$(echo {} | tr / _).o; shift
+        case {} in tests/*) set -- "$@" -include doctest/doctest.h ;; esac
+        nvcc "$@" -c {} -o "$object"' \
         "$build" -- "${flags[@]}" || return 1
     nvcc "$build"/tests_*.o -o "$build/cuda_test" -L"$bundle/lib" -lz -Xcompiler=-fopenmp &&
-        nvcc "$build/benchmarks_step.cpp.o" -o "$build/step" -L"$bundle/lib" -lz -Xcompiler=-fopenmp
+        nvcc "$build/benchmarks_step.cpp.o" -o "$build/step" -L"$bundle/lib" -lz -Xcompiler=-fopenmp &&
+        nvcc "$build"/benchmarks_{kernels,peers_onednn}.cpp.o -o "$build/kernels" -L"$bundle/lib" -lz -Xcompiler=-fopenmp &&
+        nvcc "$build"/examples_*.o -o "$build/mnist" -L"$bundle/lib" -lz -Xcompiler=-fopenmp
 }
 tests() { ESPALIER_TEST_DEVICE=cuda "$build/cuda_test"; }
 sanitize() { # each tool on every kernel once
@@ -52,9 +59,14 @@ sanitize() { # each tool on every kernel once
     done
 }
 train() { ESPALIER_TEST_DEVICE=cuda "$build/cuda_test" --test-case='a network on the device*' --duration=true; }
+example() { # every verb as on the CPU; then a run of some hundred steps
+    timeout 60 "${PYTHON:-python3}" tools/check_device.py "$build/mnist" &&
+        "${PYTHON:-python3}" tools/write_mnist.py "$build/set" 4096 1000 &&
+        timeout 60 "$build/mnist" demo --device cuda --data "$build/set" --model resnet20 --out "$out/mnist"
+}
 bench() {
     "${PYTHON:-python3}" benchmarks/gpu.py --programs "$build" --out "$out" --python "${PYTHON:-python3}" \
-        --filter 'step/(resnet56|vgg16)/' --variants 'eager|reduce' --limit $((400 - SECONDS)) --rounds 5 --seconds 0.3
+        --filter 'step/(resnet56|vgg16)/|^conv/' --variants 'eager|reduce' --limit $((400 - SECONDS)) --rounds 5 --seconds 0.3
 }
 
 step about about
@@ -62,6 +74,7 @@ step compile compile
 step tests tests
 step sanitizer sanitize
 step training train
+step example example
 step benchmarks bench
 printf '  "failed": %d\n}\n' $failed >>"$out/summary.json"
 rm -rf "$build"

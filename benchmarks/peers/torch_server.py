@@ -69,16 +69,24 @@ def feature_flow(stages, weight):
     return total
 
 
+def set_precision(precision):
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = True
+
+
 class Kernel:
     """One operation, forward or forward and backward, rotating through sets of equal inputs."""
 
     def __init__(self, row, path):
         self.row = row
-        self.inputs = read(path, "in")
+        self.device = torch.device(row.get("device", "cpu"))
+        set_precision(row.get("precision", "fp32"))
+        self.inputs = {name: tensor.to(self.device) for name, tensor in read(path, "in").items()}
         self.calls = {}
         reference = self.results({name: t.double() if t.is_floating_point() else t for name, t in self.inputs.items()})
         self.reference = reference
-        self.errors = {name: relative_error(result, reference) for name, result in results_of_others(path).items()}
+        self.errors = {name: relative_error({key: t.to(self.device) for key, t in result.items()}, reference)
+                       for name, result in results_of_others(path).items()}
 
     def variants(self):
         if self.row["op"] == "sgd":
@@ -98,7 +106,7 @@ class Kernel:
             return lambda x, w, dy: torch.ops.aten.convolution_backward(
                 dy, x, w, None, strides, padding, [1, 1], False, [0, 0], 1, wanted)[wanted.index(True)]
         if row["op"] == "batch_norm_relu":
-            running = torch.zeros(row["channels"]), torch.ones(row["channels"])
+            running = [make(row["channels"], device=self.device) for make in (torch.zeros, torch.ones)]
             return lambda x, gamma, beta: F.relu(
                 F.batch_norm(x, *(t.to(x.dtype) for t in running) if x.dtype == torch.double else running, gamma, beta,
                              training=True), inplace=True)
@@ -283,8 +291,7 @@ class Network:
         self.device = torch.device(row.get("device", "cpu"))
         tensors = {name: tensor.to(self.device) for name, tensor in read(path, "in").items()}
         self.precision = row.get("precision", "fp32")
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
-        torch.backends.cudnn.benchmark = True
+        set_precision(self.precision)
         self.images, self.labels = tensors.pop("images"), tensors.pop("labels")
         self.weights = tensors
         self.trains = row["task"] == "step"

@@ -73,8 +73,10 @@ public:
     }
     void sensitivity() {
         const std::string file = folder_.from_or("dense.safetensors");
-        std::vector<Network> replicas{open(file)}; // one a thread
-        while (static_cast<int>(replicas.size()) < threads()) replicas.push_back(read_network(file, taps()).net);
+        std::vector<Network> replicas{open(file)}; // one a thread, or one for all of a GPU
+        const int wanted = s_.device == Device::cpu ? threads() : 1;
+        while (static_cast<int>(replicas.size()) < wanted)
+            replicas.push_back(read_network(file, taps(), s_.device).net);
         images_.load();
         const Index count = std::min(s_.scan_images, images_.train().size());
         const Loader<T> images =
@@ -182,13 +184,15 @@ private:
         options.channels = images_.train().images.size(3);
         options.seed = s_.seed;
         options.size = images_.shape()[0];
-        return make_network(s_.model, options);
+        Network net = make_network(s_.model, options);
+        net->to(s_.device);
+        return net;
     }
 
     /// The network of a checkpoint, whose images are prepared as in training, whatever the command line says.
     Network open(const std::string& file) {
         folder_.expect_checkpoint(file);
-        const SavedNetwork saved = read_network(file, taps());
+        const SavedNetwork saved = read_network(file, taps(), s_.device);
         if (!saved.example.empty()) say(saved.example);
         s_.model = saved.net->name();
         images_.prepare_as(saved.data, saved.net->options().classes);
@@ -287,7 +291,8 @@ private:
         fit(net, {.name = "growing",
                   .epochs = s_.growing_epochs,
                   .lr = s_.finetune_lr,
-                  .regularizer = [&](const models::Output<T>&, Index step) { return grow(step); },
+                  .regularizer = [&](const models::Output<T>&,
+                                     Index step) { return grow.chosen().count() > 0 ? grow(step) : Var<T>(); },
                   .resumes = false});
     }
     void cut(models::Model<T>& net, const pruning::Plan& plan) {
@@ -366,6 +371,7 @@ int run(const Experiment& experiment, int argc, char** argv) {
     Settings settings;
     if (const auto done = parse(experiment, argc, argv, settings)) return *done;
     try {
+        synchronise(settings.device); // one that is not there is an error before anything is done
         const PathScope path(settings.path);
         Session session(experiment, settings);
         if (settings.verb == "train") session.train();

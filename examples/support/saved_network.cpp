@@ -61,13 +61,14 @@ void save_description(TensorFile& extra, const DataDescription& data) {
     for (const std::string& name : data.class_names) names += (&name == data.class_names.data() ? "" : "\n") + name;
 }
 
-SavedNetwork read_network(const std::string& path, models::Taps taps) {
+SavedNetwork read_network(const std::string& path, models::Taps taps, Device device) {
     Checkpoint checkpoint = read_checkpoint(path);
     checkpoint.options.taps = taps;
     SavedNetwork saved{.net = make_network(checkpoint.model, checkpoint.options),
                        .data = description_of(checkpoint.extra),
                        .lineage = load_lineage(checkpoint.extra),
                        .example = ""};
+    saved.net->to(device);
     restore(checkpoint, *saved.net);
     saved.example = check_saved_example(checkpoint, *saved.net);
     if (has_averages(checkpoint)) {

@@ -32,9 +32,9 @@ struct SavedNetwork {
     std::string example;      ///< how its answers compare with those that were saved, in words; empty for none
 };
 
-/// Reads a network and its description; its flow will have these maps, whatever it had when it was saved.
+/// Reads a network and its description to a device; its flow will have these maps, whatever it had when it was saved.
 /// @throws what `read_checkpoint` throws, StateError without a description or if its answers are not those saved
-SavedNetwork read_network(const std::string& path, models::Taps taps);
+SavedNetwork read_network(const std::string& path, models::Taps taps, Device device);
 
 /// Gives a phase of training the state of a checkpoint, its averages included, and says what the network says of the
 /// images there. @return where it goes on

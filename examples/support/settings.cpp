@@ -100,6 +100,8 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
     app.add_option("--out", s.out, "where checkpoints, log and record are")->type_name("FOLDER");
     app.add_option("--seed", s.seed, "of weights, order of images and augmentation");
     app.add_option("--threads", s.threads, "0: all cores; results do not depend on it")->check(at_least(0));
+    add_choice<Device>(app, "--device", s.device, {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
+                       "where the network is; cuda: an NVIDIA GPU, in a program built with ESPALIER_WITH_CUDA");
     add_choice<Path>(app, "--path", s.path, {{"fast", Path::fast}, {"precise", Path::precise}},
                      "of convolutions: precise ones are slower, with a relative error of 1e-6 instead of up to 4e-6");
     app.add_option("--resume", s.resume, "checkpoint of a run that stopped, to continue (train, finetune)")

@@ -28,6 +28,7 @@ struct Settings {
         network; ///< what the flags say of it: classes, channels, size and seed are the data's and the run's
     std::uint64_t seed = 1;
     int threads = 0;
+    Device device = Device::cpu;
     Path path = Path::fast;
 
     Index batch = 128, subset = 0, downscale = 1, crop = 0, cutout = 0;

@@ -49,7 +49,7 @@ Regularizer regularizer_of(const Settings& s, models::Model<float>& net, const S
             add_term(s.l2, [&] { return squared_l2_penalty(weights_of(net)); });
             add_term(s.batch_norm_l1, [&] { return batch_norm_scale_penalty(net); });
             add_term(s.group_lasso, [&] { return group_lasso(net); });
-            add_term(s.group_sparsity, [&] { return group_sparsity(channels); });
+            add_term(channels.axes.empty() ? 0 : s.group_sparsity, [&] { return group_sparsity(channels); });
             return sum;
         };
 }

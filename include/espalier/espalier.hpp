@@ -7,6 +7,7 @@
 #include <espalier/core/error.hpp>
 #include <espalier/core/parallel.hpp>
 #include <espalier/core/random.hpp>
+#include <espalier/core/recording.hpp>
 #include <espalier/core/shape.hpp>
 #include <espalier/core/simd.hpp>
 #include <espalier/core/steady_clock.hpp>
@@ -168,6 +169,7 @@
 #include <espalier/io/torchvision.hpp>
 
 #include <espalier/train/adam.hpp>
+#include <espalier/train/captured_step.hpp>
 #include <espalier/train/clip.hpp>
 #include <espalier/train/csv_log.hpp>
 #include <espalier/train/ema.hpp>

@@ -15,6 +15,8 @@
 #include <espalier/ops/place.hpp>
 #include <espalier/ops/pool.hpp>
 #include <espalier/ops/slice.hpp>
+#include <espalier/regularizers/group_sparsity.hpp>
+#include <espalier/regularizers/growing_l2.hpp>
 #include <espalier/train/adam.hpp>
 #include <espalier/train/ema.hpp>
 #include <espalier/train/masks.hpp>
@@ -164,6 +166,21 @@ TEST_CASE_TEMPLATE("every op on the device as on the CPU: batches", T, float, do
             ++batch;
         }
     }
+}
+
+TEST_CASE_TEMPLATE("every op on the device as on the CPU: penalties of channels", T, float, double) {
+    const std::vector<Shape> shapes{{4, 3, 3, 2}, {4}, {3, 2, 2, 4}};
+    const auto channels = [](std::vector<Var<T>>& v) -> CoupledChannels<T> {
+        return {.axes = {{v[0], 0, {0, 0, 1, 2}}, {v[1], 0, {0, 0, 1, -1}}, {v[2], 3, {0, 0, 1, 2}}, {v[2], 1, {3, 4}}},
+                .group = {0, 0, 0, 1, 1}};
+    };
+    for (const Norm kind : {Norm::l1, Norm::l2, Norm::squared_l2}) {
+        same_as_cpu<T>("channel_penalty", shapes, [=](auto& v) {
+            return channel_penalty(channels(v), {0.5, 2, 1, 3, 0.25}, kind);
+        });
+        same_as_cpu<T>("group_sparsity", shapes, [=](auto& v) { return group_sparsity(channels(v), {.norm = kind}); });
+    }
+    same_as_cpu<T>("GrowingL2", shapes, [=](auto& v) { return GrowingL2<T>(channels(v), {.increment = 0.1})(25); });
 }
 
 TEST_CASE_TEMPLATE("every update on the device as on the CPU", T, float, double) {

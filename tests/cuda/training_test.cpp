@@ -2,10 +2,15 @@
 #include "support/check.hpp"
 
 #include <espalier/data/synthetic.hpp>
+#include <espalier/io/example.hpp>
+#include <espalier/io/export_graph.hpp>
+#include <espalier/io/sensitivity_file.hpp>
 #include <espalier/models/resnet.hpp>
 #include <espalier/ops/arithmetic.hpp>
 #include <espalier/ops/cross_entropy.hpp>
+#include <espalier/pruning/latency_table.hpp>
 #include <espalier/pruning/planner.hpp>
+#include <espalier/pruning/sparsity.hpp>
 #include <espalier/pruning/surgery.hpp>
 #include <espalier/regularizers/feature_flow.hpp>
 #include <espalier/train/checkpoint.hpp>
@@ -120,6 +125,37 @@ TEST_CASE("a checkpoint moves between CPU and GPU") {
     CHECK(same_bits(again.logits(), gpu.logits()));
     check_close(cpu.logits(), gpu.logits().to(Device::cpu).cast<double>(), 1000); // other orders of sums
     CHECK(again.train() == gpu.train());
+}
+
+TEST_CASE("what is read off a network on the device is as on the CPU") {
+    Run cpu(Device::cpu), gpu(device_under_test());
+    const Shape image{8, 8, 3};
+    CHECK(cost(gpu.model, image) == cost(cpu.model, image));
+    CHECK(to_csv(sparsity(gpu.model)) == to_csv(sparsity(cpu.model)));
+    CHECK(export_graph(gpu.model, image).expected.shape() == export_graph(cpu.model, image).expected.shape());
+    TensorFile file;
+    save_example(file, cpu.model, random_tensor<float>({2, 8, 8, 3}));
+    check_example(file, gpu.model);
+
+    const pruning::SensitivityOptions<float> options{.ratios = {0.5}, .joins = pruning::Joins::indexed};
+    const auto points = [&](Run& run) {
+        return scan_sensitivity(
+            run.model, image, [&](auto&) { return static_cast<double>(run.logits().at(1, 2)); }, options);
+    };
+    const auto expected = points(cpu), got = points(gpu);
+    REQUIRE(got.size() == expected.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+        CHECK(got[i].kept == expected[i].kept);
+        CHECK(got[i].score == doctest::Approx(expected[i].score).epsilon(1e-4)); // roundings of eight layers
+    }
+    CHECK(pruning::detail::scan_text<float>(network(gpu.model), image, options) ==
+          pruning::detail::scan_text<float>(network(cpu.model), image, options));
+    CHECK(gpu.model.device() == device_under_test());
+
+    CHECK(measure_latency(gpu.model, image, {.rounds = 3, .seconds = 0}).lowest > 0);
+    const auto table = pruning::sweep_widths(gpu.model, image, {.steps = 1, .rounds = 1});
+    CHECK(pruning::predict_latency(gpu.model, image, table) > 0);
+    CHECK_NOTHROW(synchronise(device_under_test()));
 }
 
 TEST_CASE("a network that moved after its optimizer was made is an error") {

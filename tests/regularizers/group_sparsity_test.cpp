@@ -6,7 +6,7 @@ using namespace espalier;
 using namespace espalier::test;
 
 TEST_CASE_TEMPLATE("shrinkage: by importance within a group", T, float, double) {
-    const Var<T> v = parameter(Tensor<T>::from({7}, {1, 2, 3, 0, 5, 4, 4}));
+    const Var<T> v = parameter_on_device(Tensor<T>::from({7}, {1, 2, 3, 0, 5, 4, 4}));
     const CoupledChannels<T> channels{.axes = {{v, 0, {0, 1, 2, 3, 4, 5, 6}}}, .group = {0, 0, 0, 1, 1, 2, 2}};
     const auto s = shrinkage(channels, 4);
     // Importances 1, 4, 9 | 0, 25 | 16, 16: exponents 4 (9 - I) / 8, 4 (25 - I) / 25; none where all are alike.
@@ -17,7 +17,7 @@ TEST_CASE_TEMPLATE("shrinkage: by importance within a group", T, float, double) 
 }
 
 TEST_CASE_TEMPLATE("group_sparsity: values", T, float, double) {
-    const Var<T> v = parameter(Tensor<T>::from({3}, {1, -2, 3}));
+    const Var<T> v = parameter_on_device(Tensor<T>::from({3}, {1, -2, 3}));
     const CoupledChannels<T> channels{.axes = {{v, 0, {0, 1, 2}}}, .group = {0, 0, 0}};
     const double middle = std::exp2(2.5);
     check_close(group_sparsity(channels).value(), Tensor<double>::scalar(16 + 4 * middle + 9));
@@ -51,12 +51,12 @@ TEST_CASE_TEMPLATE("group_sparsity: repeatable", T, float, double) {
 
 TEST_CASE("group_sparsity: weak channels shrink faster than strong ones, and l2 reaches zero") {
     for (const Norm norm : {Norm::squared_l2, Norm::l2}) {
-        Var<double> v = parameter(Tensor<double>::from({3}, {0.5, 1, 2}));
+        Var<double> v = parameter_on_device(Tensor<double>::from({3}, {0.5, 1, 2}));
         const CoupledChannels<double> channels{.axes = {{v, 0, {0, 1, 2}}}, .group = {0, 0, 0}};
         for (int step = 0; step < 20; ++step) {
             v.clear_grad();
             group_sparsity(channels, {.norm = norm}).backward();
-            for (Index i = 0; i < 3; ++i) v.mutable_value().mutable_data()[i] -= 0.005 * v.grad().data()[i];
+            for (Index i = 0; i < 3; ++i) v.mutable_value().set(v.value().at(i) - 0.005 * v.grad().at(i), i);
         }
         const double weak = v.value().at(0) / 0.5, strong = v.value().at(2) / 2;
         CHECK(std::abs(weak) < 0.3 * strong);

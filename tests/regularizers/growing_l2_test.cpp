@@ -18,13 +18,13 @@ TEST_CASE_TEMPLATE("GrowingL2: values and gradients are those of weight decay of
                               .group = {0}};
     const GrowingL2<T> grow(chosen, {.increment = 0.25, .every = 2, .ceiling = 1});
     double squares = static_cast<double>(net.gamma.value().at(1)) * static_cast<double>(net.gamma.value().at(1));
-    for (const T v : net.filters.value().rows(1, 2)) squares += static_cast<double>(v) * static_cast<double>(v);
+    const Tensor<T> filters = net.filters.value().to(Device::cpu);
+    for (const T v : filters.rows(1, 2)) squares += static_cast<double>(v) * static_cast<double>(v);
     const Var<T> y = grow(5); // strength 0.75
     check_close(y.value(), Tensor<double>::scalar(0.375 * squares));
     y.backward();
     Tensor<double> expected = Tensor<double>::zeros({4, 3, 3, 2});
-    for (Index i = 18; i < 36; ++i)
-        expected.mutable_data()[i] = 0.75 * static_cast<double>(net.filters.value().data()[i]);
+    for (Index i = 18; i < 36; ++i) expected.mutable_data()[i] = 0.75 * static_cast<double>(filters.data()[i]);
     check_close(net.filters.grad(), expected);
     CHECK(net.gamma.grad().at(0) == T(0));
 }
@@ -49,6 +49,11 @@ TEST_CASE_TEMPLATE("GrowingL2: repeatable", T, float, double) {
 
 TEST_CASE("GrowingL2: what does not fit, and nothing") {
     CHECK(GrowingL2<float>(CoupledChannels<float>())(7).item() == 0);
+    const Var<float> spared = parameter_on_device(Tensor<float>::ones({2})); // a variable with none of the channels
+    const Var<float> nothing = GrowingL2<float>({.axes = {{spared, 0, {-1, -1}}}, .group = {}})(7);
+    nothing.backward();
+    CHECK(nothing.item() == 0);
+    CHECK(spared.grad().to_vector() == std::vector<float>{0, 0});
     const char* const text =
         "GrowingL2: expected increment and ceiling of at least 0 and an interval of at least 1 step";
     CHECK_THROWS_WITH_AS(GrowingL2<float>({}, {.every = 0}), doctest::Contains(text), ShapeError);
@@ -56,6 +61,6 @@ TEST_CASE("GrowingL2: what does not fit, and nothing") {
     CHECK_THROWS_WITH_AS(GrowingL2<float>({}, {.ceiling = -1}), doctest::Contains(text), ShapeError);
     Coupled<float> net;
     const GrowingL2<float> grow(net.channels());
-    net.gamma.set_value(Tensor<float>({2}));
+    net.gamma.set_value(to_device(Tensor<float>({2})));
     CHECK_THROWS_WITH_AS(grow(0), doctest::Contains("read the channels again after surgery"), ShapeError);
 }

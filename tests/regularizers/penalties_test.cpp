@@ -24,12 +24,13 @@ template <class T> struct Net : Module<T> {
             const std::string stream = "parameter " + std::to_string(i++);
             var.set_value(away_from_zero<T>(var.shape(), stream.c_str()));
         }
+        this->to(device_under_test());
     }
 };
 
 template <class T> double sum_over(const Tensor<T>& x, double (*f)(double)) {
     double sum = 0;
-    for (const T v : x) sum += f(static_cast<double>(v));
+    for (const T v : x.to_vector()) sum += f(static_cast<double>(v));
     return sum;
 }
 double absolute(double v) { return std::abs(v); }
@@ -92,14 +93,15 @@ TEST_CASE("penalties: gradients") {
             if (!var.grad().defined()) continue;
             Var<double> v = var;
             for (Index i = 0; i < v.size(); ++i) {
-                const double x = v.value().data()[i], step = 1e-6;
+                Tensor<double> flat = v.mutable_value().reshape({-1}); // shares its memory
+                const double x = flat.at(i), step = 1e-6;
                 const NoGrad no_grad;
-                v.mutable_value().mutable_data()[i] = x + step;
+                flat.set(x + step, i);
                 const double above = penalty().item();
-                v.mutable_value().mutable_data()[i] = x - step;
+                flat.set(x - step, i);
                 const double below = penalty().item();
-                v.mutable_value().mutable_data()[i] = x;
-                CHECK(v.grad().data()[i] == doctest::Approx((above - below) / (2 * step)).epsilon(1e-6));
+                flat.set(x, i);
+                CHECK(v.grad().reshape({-1}).at(i) == doctest::Approx((above - below) / (2 * step)).epsilon(1e-6));
             }
         }
     };
@@ -112,14 +114,13 @@ TEST_CASE("penalties: gradients") {
 
 TEST_CASE_TEMPLATE("penalties: who gets a gradient, and none at zero", T, float, double) {
     Net<T> net;
-    for (Index i = 0; i < net.first.weight.size() / 3; ++i)
-        net.first.weight.mutable_value().mutable_data()[i] = T(0); // filter 0
+    net.first.weight.mutable_value().rows(0, 1).fill(T(0)); // filter 0
     group_lasso(net).backward();
     CHECK(same_bits(net.first.weight.grad().rows(0, 1), Tensor<T>::zeros({1, 3, 3, 2})));
     CHECK(!net.head.weight.grad().defined());
     CHECK(!net.bn.gamma.grad().defined());
     net.clear_grad();
-    net.bn.gamma.set_value(Tensor<T>::from({3}, {T(-2), T(0), T(3)}));
+    net.bn.gamma.set_value(to_device(Tensor<T>::from({3}, {T(-2), T(0), T(3)})));
     batch_norm_scale_penalty(net).backward();
     CHECK(net.bn.gamma.grad().to_vector() == std::vector<T>{-1, 0, 1});
     CHECK(!net.first.weight.grad().defined());
@@ -128,7 +129,7 @@ TEST_CASE_TEMPLATE("penalties: who gets a gradient, and none at zero", T, float,
 TEST_CASE_TEMPLATE("penalties: repeatable", T, float, double) {
     check_repeatable([] {
         std::vector<Tensor<T>> all;
-        std::vector<Var<T>> v = {parameter(random_tensor<T>({64, 3, 3, 40}))};
+        std::vector<Var<T>> v = {parameter_on_device(random_tensor<T>({64, 3, 3, 40}))};
         for (const auto& y : {l1_penalty(v), squared_l2_penalty(v)}) {
             y.backward();
             all.push_back(y.value());
@@ -143,8 +144,8 @@ TEST_CASE_TEMPLATE("penalties: nothing to penalise", T, float, double) {
     Net<T> net;
     CHECK(group_lasso(net.bn).item() == T(0));
     // a convolution with no filters left
-    net.first.weight.set_value(Tensor<T>({0, 3, 3, 2}));
-    net.bn.gamma.set_value(Tensor<T>({0}));
+    net.first.weight.set_value(to_device(Tensor<T>({0, 3, 3, 2})));
+    net.bn.gamma.set_value(to_device(Tensor<T>({0})));
     auto y = group_lasso(net) + batch_norm_scale_penalty(net) + l1_penalty(weights_of(net));
     y.backward();
     CHECK(std::isfinite(y.item()));

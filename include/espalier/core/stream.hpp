@@ -44,7 +44,8 @@ inline cudaStream_t main_stream() {
 /// The stream that kernels and copies are queued in. @throws DeviceError if there is no GPU that works
 inline cudaStream_t current_stream() { return detail::main_stream(); }
 
-/// Waits until all that was queued is done. @throws DeviceError if any of it failed; StateError while a step is recorded
+/// Waits until all that was queued is done. @throws DeviceError if any of it failed; StateError while a step is
+/// recorded
 inline void synchronise() {
     expect_not_recording("synchronise");
     detail::check_cuda("synchronise", cudaStreamSynchronize(current_stream()));

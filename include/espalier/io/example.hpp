@@ -20,7 +20,7 @@ namespace detail {
 template <class T> Tensor<T> infer(const Network<T>& net, const Tensor<T>& images) {
     const NoGrad no_grad;
     const ModeScope<T> mode(net.module, Mode::inference);
-    return net.forward(Var<T>(images)).value();
+    return net.forward(Var<T>(images.to(net.module.device()))).value().to(Device::cpu);
 }
 
 template <class T> ExampleCheck compare_example(const TensorFile& file, const Network<T>& net, double tolerance) {
@@ -51,7 +51,7 @@ template <class T> ExampleCheck compare_example(const TensorFile& file, const Ne
 /// `example.logits`: whoever loads the file can ask for the same answers. The model is unchanged.
 ///
 /// In a file of weights, keep those under a prefix (`save_state(file, model, "model.")`); in a checkpoint, the pair
-/// belongs to `extra`. @throws StateError if the file has an example
+/// belongs to `extra`. A GPU's logits differ from the CPU's by roundings. @throws StateError if the file has an example
 template <class M> void save_example(TensorFile& file, M& model, const Tensor<typename M::Scalar>& images) {
     file.add("example.images", images);
     file.add("example.logits", detail::infer(network(model), images));

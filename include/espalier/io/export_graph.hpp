@@ -244,6 +244,7 @@ private:
 
 template <class T> ExportGraph traced_graph(const Network<T>& net, const Shape& image) {
     expect(image.rank() == 3 && image.size() > 0, "export_graph: expected an image [H,W,C], got ", image);
+    const DeviceScope<T> cpu(net.module, Device::cpu);
     const KeepValues<T> kept; // of the nodes, some are computed from parameters alone: constants
     const Tensor<T> x = uniform<T>(batch_of(ExportBuilder<T>::batch, image), Random(0, "export"), -1, 1);
     const auto trace = pruning::detail::trace_batch(net, x);
@@ -259,7 +260,7 @@ template <class T> ExportGraph traced_graph(const Network<T>& net, const Shape& 
 ///
 /// Works for any model whose ops are listed at `ExportStep`: what depends on parameters alone becomes a constant,
 /// dropout disappears, a matrix product is a linear layer, an adaptive pool slices and means, an indexed join without a
-/// branch the addition of its constant. The model is unchanged.
+/// branch the addition of its constant. The model is unchanged; one on a GPU visits the CPU.
 /// @throws StateError naming the op and the module near it: an op that can't be exported or mixes images, a tensor that
 /// is neither the image nor a parameter or buffer of the model
 template <class M> ExportGraph export_graph(M& model, const Shape& image) {

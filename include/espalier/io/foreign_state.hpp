@@ -201,7 +201,7 @@ template <class T> TensorFile export_state(const Module<T>& module, const NameMa
                            "export_state: expected a rule that describes '", name, "' ", var.shape(), ", got ",
                            rule.ours.empty() ? "none" : "another layout");
         if (rule.theirs.empty()) continue;
-        file.add(rule.theirs, detail::to_theirs(rule, var.value()));
+        file.add(rule.theirs, detail::to_theirs(rule, var.value().to(Device::cpu)));
         if (!rule.subtract.empty()) file.add(rule.subtract, zeros_like(var.value()));
     }
     return file;

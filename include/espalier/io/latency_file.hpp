@@ -10,8 +10,9 @@
 namespace espalier::inline ESPALIER_BACKEND {
 namespace pruning {
 
-/// What this machine calls its processor; `unknown` where the system does not say.
-std::string machine_name();
+/// What this machine calls its processor, or its GPU; `unknown` where the system does not say.
+/// @throws DeviceError for a GPU that is not there
+std::string machine_name(Device device = Device::cpu);
 
 /// Writes a latency table as CSV, a row a point, behind comments that say where it was measured. Atomic.
 /// @throws IoError if it can't be written
@@ -22,7 +23,7 @@ LatencyTable load_latency_table(const std::string& path);
 
 /// Why a table does not tell how long things take here and now, with `threads()` threads: another machine, other
 /// threads, another batch. Empty if it does.
-std::string stale(const LatencyTable& table, Index batch);
+std::string stale(const LatencyTable& table, Index batch, Device device = Device::cpu);
 
 namespace detail {
 bool is_file(const std::string& path);
@@ -41,9 +42,10 @@ template <class M>
 LatencyTable latency_table(M& model, const Shape& image, SweepOptions options, const std::string& path) {
     if (detail::is_file(path)) {
         LatencyTable table = load_latency_table(path);
-        if (stale(table, options.batch).empty() && detail::covers_all(table, network(model), image)) return table;
+        if (stale(table, options.batch, model.device()).empty() && detail::covers_all(table, network(model), image))
+            return table;
     }
-    if (options.machine.empty()) options.machine = machine_name();
+    if (options.machine.empty()) options.machine = machine_name(model.device());
     LatencyTable table = sweep_widths(model, image, options);
     save_latency_table(table, path);
     return table;
@@ -69,7 +71,17 @@ ESPALIER_BODY bool is_file(const std::string& path) { return std::ifstream(path)
 
 } // namespace detail
 
-ESPALIER_BODY std::string machine_name() {
+ESPALIER_BODY std::string machine_name(Device device) {
+    synchronise(device);
+#if ESPALIER_CUDA
+    if (device == Device::cuda) {
+        int gpu = 0;
+        cudaDeviceProp properties{};
+        espalier::detail::check_cuda("machine_name", cudaGetDevice(&gpu));
+        espalier::detail::check_cuda("machine_name", cudaGetDeviceProperties(&properties, gpu));
+        return properties.name;
+    }
+#endif
     std::ifstream file("/proc/cpuinfo");
     for (std::string line; std::getline(file, line);)
         if (line.starts_with("model name"))
@@ -77,9 +89,9 @@ ESPALIER_BODY std::string machine_name() {
     return "unknown";
 }
 
-ESPALIER_BODY std::string stale(const LatencyTable& table, Index batch) {
-    if (table.machine != machine_name())
-        return join_text("measured on '", table.machine, "', not on '", machine_name(), "'");
+ESPALIER_BODY std::string stale(const LatencyTable& table, Index batch, Device device) {
+    if (table.machine != machine_name(device))
+        return join_text("measured on '", table.machine, "', not on '", machine_name(device), "'");
     if (table.threads != threads()) return join_text("measured with ", table.threads, " threads, not with ", threads());
     if (table.batch != batch) return join_text("measured at batch ", table.batch, ", not at ", batch);
     return {};

@@ -45,7 +45,7 @@ std::string scan_text(const Network<T>& net, const Shape& image, const Sensitivi
         for (const auto& [name, var] : list) {
             weights = fingerprint(name.data(), name.size(), weights);
             const auto bytes = static_cast<std::size_t>(var.size()) * sizeof(T);
-            weights = fingerprint(var.value().data(), bytes, weights);
+            weights = fingerprint(var.value().to(Device::cpu).data(), bytes, weights);
         }
     return join_text("criterion ", options.criterion.name(), "; joins ", options.joins, "; image ", image, "; ",
                      net.module.parameter_count(), " parameters; weights ", weights);

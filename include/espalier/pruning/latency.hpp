@@ -37,7 +37,9 @@ std::vector<Latency> time_in_turns(const std::vector<Network<T>>& nets, const Sh
     expect(options.batch >= 1 && options.rounds >= 3,
            "measure_latency: expected a batch of at least 1 and at least 3 rounds, got ", options.batch, " and ",
            options.rounds);
-    const Var<T> x(normal<T>(batch_of(options.batch, image), Random(1, "latency")));
+    const Tensor<T> images = normal<T>(batch_of(options.batch, image), Random(1, "latency"));
+    std::vector<Var<T>> x; // where each network is
+    for (const Network<T>& net : nets) x.emplace_back(images.to(net.module.device()));
     const NoGrad no_grad;
     std::vector<std::vector<double>> times(nets.size());
     const double begin = steady_seconds();
@@ -45,7 +47,8 @@ std::vector<Latency> time_in_turns(const std::vector<Network<T>>& nets, const Sh
         for (std::size_t i = 0; i < nets.size(); ++i) {
             const ModeScope<T> mode(nets[i].module, Mode::inference);
             const double start = steady_seconds();
-            const Var<T> y = nets[i].forward(x);
+            const Var<T> y = nets[i].forward(x[i]);
+            synchronise(x[i].device());
             if (round > 0) times[i].push_back(1e3 * (steady_seconds() - start));
         }
         if (round >= 3 && steady_seconds() - begin > options.seconds * static_cast<double>(nets.size())) break;
@@ -64,7 +67,7 @@ template <class T> Latency time_forward(const Network<T>& net, const Shape& imag
 
 } // namespace pruning::detail
 
-/// Times `model.forward` on random images [batch,H,W,C].
+/// Times `model.forward` on random images [batch,H,W,C], where the model is; a GPU has done it all when time is up.
 template <class M> Latency measure_latency(M& model, const Shape& image, const LatencyOptions& options = {}) {
     return pruning::detail::time_forward(network(model), image, options);
 }

@@ -99,11 +99,14 @@ template <class T> double time_layer(const TimedLayer<T>& layer, Index channels,
     weight[0] = filters;
     weight[-1] = layer.depthwise ? 1 : channels / options.groups;
     if (w.rank() == 4) image = {o.batch, layer.height, layer.width, layer.depthwise ? filters : channels};
-    const Var<T> x(normal<T>(image, Random(1, "latency"))), y(normal<T>(weight, Random(2, "latency")));
+    const Device device = layer.weight.device();
+    const Var<T> x(normal<T>(image, Random(1, "latency")).to(device));
+    const Var<T> y(normal<T>(weight, Random(2, "latency")).to(device));
     std::vector<double> times;
     for (Index round = 0; round <= o.rounds; ++round) {
         const double start = steady_seconds();
         const Var<T> result = w.rank() == 4 ? conv2d(x, y, options) : linear(x, y, Var<T>());
+        synchronise(device);
         if (round > 0) times.push_back(1e3 * (steady_seconds() - start));
     }
     std::nth_element(times.begin(), times.begin() + o.rounds / 2, times.end());
@@ -178,8 +181,9 @@ template <class T> LatencyTable sweep(const Network<T>& net, const Shape& image,
 
 } // namespace detail
 
-/// Measures each kind of layer of a model for images [H,W,C] on a grid of widths, with `threads()` threads, and what
-/// the network takes beside its layers. Do it on a quiet machine, once: tables are kept in files
+/// Measures each kind of layer of a model for images [H,W,C] on a grid of widths, where the model is, on the CPU with
+/// `threads()` threads, and what the network takes beside its layers. Do it on a quiet machine, once: tables are kept
+/// in files
 /// (`io/latency_file.hpp`).
 template <class M> LatencyTable sweep_widths(M& model, const Shape& image, const SweepOptions& options = {}) {
     return detail::sweep(network(model), image, options);

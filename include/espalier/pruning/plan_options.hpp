@@ -5,6 +5,7 @@
 #include <espalier/pruning/original.hpp>
 #include <espalier/pruning/ranking.hpp>
 
+#include <array>
 #include <optional>
 #include <vector>
 

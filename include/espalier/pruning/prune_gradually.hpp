@@ -5,6 +5,7 @@
 #include <espalier/pruning/schedule.hpp>
 #include <espalier/pruning/surgery.hpp>
 
+#include <array>
 #include <concepts>
 #include <optional>
 #include <vector>
@@ -25,7 +26,7 @@ namespace detail {
 
 /// The share to keep of some options, whatever it is a share of.
 template <class T> std::optional<double>& target_of(PlanOptions<T>& o) {
-    for (auto* const target : {&o.keep_channels, &o.keep_parameters, &o.keep_macs, &o.keep_latency})
+    for (auto* const target : std::array{&o.keep_channels, &o.keep_parameters, &o.keep_macs, &o.keep_latency})
         if (*target) return *target;
     throw ShapeError("prune_gradually: expected a share to keep as target, got none");
 }

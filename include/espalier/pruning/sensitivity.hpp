@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <deque>
 #include <functional>
 #include <mutex>
 #include <numeric>
@@ -46,6 +47,12 @@ std::vector<SensitivityPoint> scan(const std::vector<Network<T>>& replicas, cons
            replicas.size(), " and ", options.ratios.size());
     for (const double ratio : options.ratios)
         expect(ratio > 0 && ratio <= 1, "scan_sensitivity: expected ratios in (0,1], got ", ratio);
+    std::vector<Device> devices; // where networks are evaluated; criteria and cuts are the CPU's
+    std::deque<DeviceScope<T>> on_cpu;
+    for (const Network<T>& net : replicas) {
+        devices.push_back(net.module.device());
+        on_cpu.emplace_back(net.module, Device::cpu);
+    }
     std::vector<ChannelGraph<T>> graphs;
     for (const Network<T>& net : replicas) graphs.emplace_back(trace_image(net, image), options.joins);
     const auto& groups = graphs.front().groups();
@@ -95,19 +102,20 @@ std::vector<SensitivityPoint> scan(const std::vector<Network<T>>& replicas, cons
     parallel_for(static_cast<Index>(replicas.size()), [&](Index worker) {
         const PathScope scope(path);
         const auto r = static_cast<std::size_t>(worker);
-        const Module<T>& module = replicas[r].module;
+        Module<T>& model = replicas[r].module;
         for (std::size_t p; (p = next.fetch_add(1)) < points.size();) {
             if (is_done[p]) continue;
             SensitivityPoint& point = points[p];
-            const ChangeScope<T> as_before(copies(module)); // whatever `evaluate` does is undone
+            const ChangeScope<T> as_before(copies(model)); // whatever `evaluate` does is undone
             Removal<T> removal(graphs[r]);
             const std::size_t g = group_of[p];
             for (Index i = 0; i < point.width - point.kept; ++i)
                 removal.remove(
                     graphs[r].groups()[g].channels[static_cast<std::size_t>(orders[g][static_cast<std::size_t>(i)])]);
             removal.close();
-            const ChangeScope<T> cut_network(cut(module, graphs[r], removal).first);
+            const ChangeScope<T> cut_network(cut(model, graphs[r], removal).first);
             if (p > 0) point.cost = cost_of_network(replicas[r], image);
+            model.to(devices[r]);
             point.score = evaluate(r);
             if (!options.measured) continue;
             const std::lock_guard lock(one_at_a_time);
@@ -131,7 +139,8 @@ template <class M> std::vector<Network<typename M::Scalar>> networks(const std::
 /// for bit, whatever `evaluate` did to its weights. The first point is that of the whole network; groups that can't be
 /// cut have none. `replicas` are copies of one model with variables of their own: as many points are evaluated at a
 /// time, each on one thread, so more than one pays where `evaluate` does not fill all cores. Not to be used during the
-/// scan. @throws ShapeError for ratios out of range; StateError for replicas or points of different networks
+/// scan. Networks on a GPU are cut on the CPU and evaluated on the GPU; one replica will do there. @throws ShapeError
+/// for ratios out of range; StateError for replicas or points of different networks
 template <class M, class F>
 std::vector<SensitivityPoint> scan_sensitivity(const std::vector<M*>& replicas, const Shape& image, const F& evaluate,
                                                const SensitivityOptions<typename M::Scalar>& options = {}) {

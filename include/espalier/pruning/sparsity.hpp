@@ -25,8 +25,9 @@ template <class T> std::vector<WeightSparsity> sparsity(const Module<T>& model) 
         WeightSparsity& s = all.emplace_back(WeightSparsity{name, var.shape()});
         const Index K = var.size(0), C = var.size(-1), inner = var.shape().product(1, var.rank());
         std::vector<bool> makes(static_cast<std::size_t>(K), false), eats(static_cast<std::size_t>(C), false);
+        const Tensor<T> weight = var.value().to(Device::cpu);
         for (Index i = 0; i < var.size(); ++i) {
-            if (var.value().data()[i] == T(0)) {
+            if (weight.data()[i] == T(0)) {
                 ++s.zeros;
                 continue;
             }

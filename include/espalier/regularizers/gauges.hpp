@@ -80,10 +80,14 @@ std::vector<FilterNorms> filter_norms(const Module<T>& model, const Var<T>& outp
         if (!weight) continue;
         FilterNorms& norms = layers.emplace_back(
             FilterNorms{weight->name, detail::squared_slices(weight->var.value(), makes->axis), ends_branch});
+        if (!folds) {
+            for (double& n : norms.norms) n = std::sqrt(n);
+            continue;
+        }
+        const std::vector<T> gammas = scale->var.value().to_vector(), variances = variance->var.value().to_vector();
         for (std::size_t k = 0; k < norms.norms.size(); ++k) {
-            const double gamma = folds ? static_cast<double>(scale->var.value().at(k)) : 1;
-            const double v = folds ? static_cast<double>(variance->var.value().at(k)) + epsilon : 1;
-            norms.norms[k] = std::abs(gamma) * std::sqrt(norms.norms[k] / v);
+            const double v = static_cast<double>(variances[k]) + epsilon;
+            norms.norms[k] = std::abs(static_cast<double>(gammas[k])) * std::sqrt(norms.norms[k] / v);
         }
     }
     return layers;

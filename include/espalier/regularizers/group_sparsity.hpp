@@ -12,23 +12,26 @@ struct GroupSparsityOptions {
     Norm norm = Norm::squared_l2; ///< of a channel: squared as in the paper, or l2, a group lasso that reaches 0
 };
 
+namespace detail {
+/// What `shrinkage` makes of the squared l2 norms.
+inline Tensor<double> strengths_of(const ChannelMaps& maps, const Tensor<double>& importance, double alpha) {
+    Tensor<double> strength = empty_like(importance);
+    dispatch(importance.device(), [&](auto on) {
+        kernels::relative_strengths(on, alpha, flat(importance), flat(maps.members.first), flat(maps.members.numbers),
+                                    mutable_flat(strength));
+    });
+    return strength;
+}
+} // namespace detail
+
 /// Strength with which each channel shrinks: 2^(alpha * (I_max - I_c) / (I_max - I_min)), I being the squared l2 norm
-/// of a channel and the extremes those of its group; 1 in a group whose channels are all alike.
+/// of a channel and the extremes those of its group; 1 in a group whose channels are all alike. Waits for a GPU.
 /// @throws ShapeError if the channels do not fit their variables
 template <class T> std::vector<double> shrinkage(const CoupledChannels<T>& channels, double alpha) {
-    const std::vector<double> importance = channel_norms(channels, Norm::squared_l2);
-    Index groups = 0;
-    for (const Index g : channels.group) groups = std::max(groups, g + 1);
-    std::vector<std::pair<double, double>> range(static_cast<std::size_t>(groups), {HUGE_VAL, 0.0}); // least, largest
-    const auto range_of = [&](std::size_t c) -> auto& { return range[static_cast<std::size_t>(channels.group[c])]; };
-    for (std::size_t c = 0; c < importance.size(); ++c)
-        range_of(c) = {std::min(range_of(c).first, importance[c]), std::max(range_of(c).second, importance[c])};
-    std::vector<double> strength;
-    for (std::size_t c = 0; c < importance.size(); ++c) {
-        const auto [least, largest] = range_of(c);
-        strength.push_back(largest > least ? std::exp2(alpha * (largest - importance[c]) / (largest - least)) : 1);
-    }
-    return strength;
+    detail::check_channels("shrinkage", channels);
+    const auto maps = detail::maps_of(channels);
+    const Tensor<double> importance = detail::channel_sums(channels, *maps, Norm::squared_l2);
+    return detail::strengths_of(*maps, importance, alpha).to_vector();
 }
 
 /// y = sum over channels c of strength_c * norm_c: sparse training over everything that goes when a channel goes.
@@ -41,7 +44,11 @@ template <class T> std::vector<double> shrinkage(const CoupledChannels<T>& chann
 /// the squared one and whose alpha is 4.
 template <class T> Var<T> group_sparsity(const CoupledChannels<T>& channels, const GroupSparsityOptions& options = {}) {
     expect(options.alpha >= 0, "group_sparsity: expected alpha of at least 0, got ", options.alpha);
-    return channel_penalty(channels, shrinkage(channels, options.alpha), options.norm);
+    detail::check_channels("group_sparsity", channels);
+    const auto maps = detail::maps_of(channels);
+    const Tensor<double> importance = detail::channel_sums(channels, *maps, Norm::squared_l2);
+    const Tensor<double> sums = options.norm == Norm::l1 ? detail::channel_sums(channels, *maps, Norm::l1) : importance;
+    return detail::penalise(channels, maps, sums, detail::strengths_of(*maps, importance, options.alpha), options.norm);
 }
 
 ESPALIER_COMPILED_FUNCTION(shrinkage);

@@ -41,8 +41,11 @@ public:
     /// @throws ShapeError if surgery has changed their variables since
     Var<T> operator()(Index step) const {
         if (strength(step) < options_.ceiling) holds_for(options_.every - step % options_.every);
-        const std::vector<double> weights(static_cast<std::size_t>(chosen_.count()), strength(step) / 2);
-        return channel_penalty(chosen_, weights, Norm::squared_l2);
+        detail::check_channels("GrowingL2", chosen_);
+        const auto maps = detail::maps_of(chosen_);
+        const Tensor<double> sums = detail::channel_sums(chosen_, *maps, Norm::squared_l2);
+        const auto weights = Tensor<double>::full(sums.shape(), strength(step) / 2, sums.device());
+        return detail::penalise(chosen_, maps, sums, weights, Norm::squared_l2);
     }
     /// What shrinks: `channel_norms` of it says how far it has come.
     const CoupledChannels<T>& chosen() const { return chosen_; }

@@ -11,10 +11,13 @@
 namespace espalier::inline ESPALIER_BACKEND {
 
 namespace detail {
-template <class T> Var<T> sum_of_norms(const std::vector<Var<T>>& variables, Norm kind) {
-    Var<T> total(Tensor<T>::scalar(T(0)));
+template <class T> Var<T> sum_of_norms(const std::vector<Var<T>>& variables, Norm kind, Device device) {
+    Var<T> total(Tensor<T>::scalar(T(0), device));
     for (const Var<T>& variable : variables) total = total + norm(variable, kind);
     return total;
+}
+template <class T> Device device_of(const std::vector<Var<T>>& variables) {
+    return variables.empty() ? Device::cpu : variables.front().device();
 }
 } // namespace detail
 
@@ -36,17 +39,17 @@ template <class T> std::vector<Var<T>> batch_norm_scales_of(const Module<T>& mod
 
 /// y = sum over variables and elements of |v|, a scalar; 0 for no variables. The gradient at 0 is 0.
 template <class T> Var<T> l1_penalty(const std::vector<Var<T>>& variables) {
-    return detail::sum_of_norms(variables, Norm::l1);
+    return detail::sum_of_norms(variables, Norm::l1, detail::device_of(variables));
 }
 /// y = sum over variables and elements of v^2. Weight decay d of an optimizer is d / 2 times this.
 template <class T> Var<T> squared_l2_penalty(const std::vector<Var<T>>& variables) {
-    return detail::sum_of_norms(variables, Norm::squared_l2);
+    return detail::sum_of_norms(variables, Norm::squared_l2, detail::device_of(variables));
 }
 
 /// y = sum over batch norms and channels of |gamma|.
 /// Source: network slimming, Liu et al. 2017 (arXiv 1708.06519), equation 1.
 template <class T> Var<T> batch_norm_scale_penalty(const Module<T>& model) {
-    return l1_penalty(batch_norm_scales_of(model));
+    return detail::sum_of_norms(batch_norm_scales_of(model), Norm::l1, model.device());
 }
 
 /// How much a group counts in a group lasso.
@@ -59,7 +62,7 @@ enum class GroupWeight {
 /// The gradient of a filter that is exactly 0 is 0. Source: Yuan & Lin 2006; for filters Wen et al. 2016
 /// (arXiv 1608.03665), equation 3.
 template <class T> Var<T> group_lasso(const Module<T>& model, GroupWeight weight = GroupWeight::root_of_size) {
-    Var<T> total(Tensor<T>::scalar(T(0)));
+    Var<T> total(Tensor<T>::scalar(T(0), model.device()));
     for (const Var<T>& filters : weights_of(model)) {
         if (filters.rank() != 4) continue;
         const auto size = static_cast<double>(filters.shape().product(1, 4));

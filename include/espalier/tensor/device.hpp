@@ -37,6 +37,17 @@ template <class F> decltype(auto) dispatch(Device device, F&& f) {
 #endif
 }
 
+/// Waits until all that was queued on a device is done; of the CPU nothing ever is.
+/// @throws DeviceError for the GPU as `dispatch`, or if anything of it failed
+inline void synchronise(Device device) {
+    if (device == Device::cpu) return;
+#if ESPALIER_CUDA
+    synchronise();
+#else
+    detail::no_cuda();
+#endif
+}
+
 /// Throws DeviceError, naming the op, unless the operands (of anything with a `device()`) are on one device.
 template <class X, class... Operands> void expect_same_device(const char* op, const X& x, const Operands&... others) {
     expect<DeviceError>(((others.device() == x.device()) && ...), op, ": expected operands on one device, got one on ",

@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Runs an example program's verbs on a GPU, or on one that the CPU plays, and on the CPU, and expects the same of both.
+
+usage: check_device.py PROGRAM      (mnist, built with ESPALIER_WITH_CUDA or ESPALIER_CUDA_EMULATED)
+
+Networks and set are so small that an emulated GPU takes a minute.
+"""
+import csv
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TOOLS = Path(__file__).resolve().parent
+failures = []
+
+
+def check(condition, what, output=""):
+    print("ok  " if condition else "FAIL", what, flush=True)
+    if not condition:
+        failures.append(what)
+        print(output[-3000:])
+
+
+class Job:
+    """The verbs of one network, each on both devices."""
+
+    def __init__(self, program, name, data, work, *flags):
+        self.program, self.name, self.work = program, name, Path(work)
+        self.flags = ["--data", data, "--threads", "1", "--gauges-every", "1", *flags]
+
+    def command(self, device, verb, *flags, out=""):
+        return [self.program, verb, *self.flags, "--device", device, "--out", self.folder(device, out), *flags]
+
+    def folder(self, device, out=""):
+        return self.work / f"{self.name}{out}.{device}"
+
+    def run(self, verb, *flags):
+        """The outputs on both devices."""
+        outputs = []
+        for device in ("cpu", "cuda"):
+            start = time.monotonic()
+            done = subprocess.run(self.command(device, verb, *flags), capture_output=True, text=True)
+            check(done.returncode == 0, f"{self.name}: {verb} on {device}, {time.monotonic() - start:.1f} s",
+                  done.stdout + done.stderr)
+            if done.returncode:
+                sys.exit(1)  # what comes next needs it
+            outputs.append(done.stdout)
+        return outputs
+
+    def compare_logs(self, phase):
+        """Rows agree within roundings, which training lets grow."""
+        rows = [list(csv.DictReader((self.folder(device) / f"{phase}.csv").open())) for device in ("cpu", "cuda")]
+        worst = max((abs(float(a[name]) - float(b[name])) / max(1e-3, abs(float(a[name])))
+                     for a, b in zip(*rows) for name in ("loss", "cross_entropy", "regularizer")), default=1)
+        check(len(rows[0]) == len(rows[1]) > 0 and worst < 1e-3,
+              f"{self.name}: {phase}: {len(rows[0])} steps as on the CPU, losses within {worst:.0e}")
+
+    def compare_records(self, stages):
+        on_cpu, on_gpu = (json.loads((self.folder(device) / "record.json").read_text()) for device in ("cpu", "cuda"))
+        same = all(on_cpu[s]["macs"] == on_gpu[s]["macs"] and abs(on_cpu[s]["accuracy"] - on_gpu[s]["accuracy"]) < 0.1
+                   for s in stages)
+        check(same, f"{self.name}: the same networks, with the same accuracy")
+        check(on_gpu["certificate"]["holds"], f"{self.name}: the certificate holds")
+        check(on_gpu["settings"]["train"]["--device"] == "cuda", f"{self.name}: the record says where")
+
+    def resume(self):
+        """A run on the GPU that is stopped and goes on ends with the bits of one that was not."""
+        log = self.folder("cuda", "-parts") / "dense.csv"
+        stopped = subprocess.Popen(self.command("cuda", "train", out="-parts"), stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        while stopped.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 2):
+            time.sleep(0.001)
+        stopped.send_signal(signal.SIGINT)
+        _, error = stopped.communicate()
+        if stopped.returncode == 1 and "--resume" in error:
+            checkpoint = self.folder("cuda", "-parts") / "dense.safetensors"
+            done = subprocess.run(self.command("cuda", "train", "--resume", checkpoint, out="-parts"), capture_output=True,
+                                  text=True)
+            check(done.returncode == 0 and "bit for bit" in done.stdout, f"{self.name}: resumed on cuda",
+                  done.stdout + done.stderr)
+        else:
+            check(stopped.returncode == 0, f"{self.name}: over before it could be stopped", error)
+        whole, parts = (self.folder("cuda", out) / "dense.weights.safetensors" for out in ("", "-parts"))
+        check(whole.read_bytes() == parts.read_bytes(), f"{self.name}: the same bits as without a stop")
+
+
+def main():
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
+    program = Path(sys.argv[1]).resolve()
+    with tempfile.TemporaryDirectory() as work:
+        data = Path(work, "set")
+        subprocess.run([TOOLS / "write_mnist.py", data, "32", "20"], check=True)
+        whole = Job(program, "cnn", data, work, "--model", "cnn", "--widths", "8,12,16", "--epochs", "2", "--batch", "16", "--lr", "0.01",
+                    "--optimizer", "adamw", "--group-sparsity", "1e-4", "--l1", "1e-5", "--clip-norm", "1", "--ema", "0.5", "--downscale", "2",
+                    "--crop", "1", "--finetune-epochs", "1", "--growing-epochs", "1")
+        whole.run("train")
+        whole.compare_logs("dense")
+        whole.resume()
+        whole.run("prune", "--keep-macs", "0.6")
+        whole.compare_logs("growing")
+        whole.run("finetune")
+        whole.compare_logs("finetuned")
+        whole.compare_records(["dense", "pruned", "finetuned"])
+        for verb in ("eval", "export"):
+            whole.run(verb)
+        scans = whole.run("sensitivity", "--ratios", "0.5", "--scan-images", "16", "--criterion", "taylor")
+        points = [[line for line in scan.splitlines() if "accuracy" in line] for scan in scans]
+        check(len(points[0]) > 3 and points[0] == points[1], "cnn: the same sensitivities", "".join(scans))
+
+        flow = Job(program, "resnet20", data, work, "--model", "resnet20", "--epochs", "1", "--batch", "16", "--lr", "0.01",
+                   "--ffr-gradient", "0.1", "--ffr-curvature", "0.1", "--downscale", "7", "--finetune-lr", "0.01",
+                   "--batch-norm-l1", "1e-4", "--group-lasso", "1e-4", "--joins", "indexed", "--steps", "2")
+        flow.run("train")
+        flow.compare_logs("dense")
+        flow.run("prune", "--keep-macs", "0.6", "--criterion", "activation-taylor")
+        flow.compare_logs("step1")
+        flow.run("finetune", "--finetune-epochs", "1")
+        flow.compare_logs("finetuned")
+        flow.compare_records(["dense", "pruned", "finetuned"])
+        flow.run("bench")
+    print(f"{len(failures)} failed" if failures else "the same on both devices")
+    sys.exit(bool(failures))
+
+
+main()
