@@ -6,8 +6,8 @@
 //   {"do": "go", "variant": "espalier", "seconds": 1}   -> milliseconds an iteration, over at least one
 //
 // The answer to "load" has the network's cost; without "keep_macs" it is not pruned, with "round_to" to widths that are
-// multiples of it. "task" is step or inference. With "device": "cuda" all of it is on the GPU, convolutions in its
-// "precision".
+// multiples of it. "task" is step or inference. With "device": "cuda" all of it is on the GPU, captured, convolutions
+// in its "precision".
 
 #include "server.hpp"
 
@@ -21,6 +21,7 @@
 #include <espalier/pruning/surgery.hpp>
 #include <espalier/regularizers/feature_flow.hpp>
 #include <espalier/tensor/random.hpp>
+#include <espalier/train/captured_step.hpp>
 #include <espalier/train/sgd.hpp>
 
 #include <memory>
@@ -65,16 +66,7 @@ public:
     /// Iterations between two looks at the clock: a GPU is waited for then, and is not to run dry each time.
     int group() const { return device_ == Device::cpu ? 1 : 10; }
     void wait() const { synchronise(device_); }
-    void iterate() {
-        if (trains_) {
-            net_->clear_grad();
-            loss(forward()).backward();
-            optimizer_->step();
-        } else {
-            const NoGrad no_grad;
-            net_->forward(Var<float>(images_));
-        }
-    }
+    void iterate() { iteration_(); }
 
     /// What the judge needs to repeat an iteration, and what came out here.
     TensorFile record() {
@@ -102,6 +94,16 @@ public:
     }
 
 private:
+    void queue() {
+        if (trains_) {
+            net_->clear_grad();
+            loss(forward()).backward();
+            optimizer_->step();
+        } else {
+            const NoGrad no_grad;
+            net_->forward(Var<float>(images_));
+        }
+    }
     models::Output<float> forward() { return net_->forward(Var<float>(images_)); }
     Var<float> loss(const models::Output<float>& out) const {
         const Var<float> y = cross_entropy(out.logits, labels_);
@@ -123,6 +125,7 @@ private:
     std::optional<FeatureFlow> flow_;
     Cost cost_;
     std::optional<Sgd<float>> optimizer_;
+    CapturedStep iteration_{device_, [this] { queue(); }};
 };
 
 } // namespace

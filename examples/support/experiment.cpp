@@ -226,20 +226,22 @@ private:
         if (start.step > 0) say(join_text("resumed at step ", start.step, " of ", steps));
         TrainingLog log(folder_.path(phase.name + ".csv"), s_, start.step, steps);
         double gradient_norm = 0; // of the last step, before clipping
+        std::vector<Hook> clipping;
+        if (s_.clip_norm > 0)
+            clipping.push_back([&](const Progress&) { gradient_norm = clip_gradient_norm(parameters, s_.clip_norm); });
         report::ProgressBar bar(stdout);
         Trainer<T> trainer(
             *net, *optimizer,
             {.epochs = phase.epochs,
              .schedule = schedule_of(s_, phase.lr, steps),
              .loss = {.label_smoothing = s_.label_smoothing},
+             .capture = Capture::steps,
              .regularizer =
                  [&](const models::Output<T>& out, Index step) {
                      log.gauge(step + 1, *net, out);
                      return phase.regularizer ? phase.regularizer(out, step) : Var<T>();
                  },
-             .before_step = {[&](const Progress&) {
-                 if (s_.clip_norm > 0) gradient_norm = clip_gradient_norm(parameters, s_.clip_norm);
-             }},
+             .before_step = std::move(clipping),
              .after_step = {[&](const Progress&) {
                                 if (ema) ema->update();
                             },

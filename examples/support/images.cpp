@@ -42,14 +42,16 @@ Loader<float> Images::training_batches(bool augmented) const {
                                   .augment = augmented ? augment : Augment(),
                                   .normalize = description_.normalize,
                                   .downscale = description_.downscale,
-                                  .seed = s.seed});
+                                  .seed = s.seed,
+                                  .device = s.device});
 }
 
 Loader<float> Images::batches_of(const ImageSet& set) const {
     return Loader<float>(set, {.size = 500,
                                .shuffle = Shuffle::none,
                                .normalize = description_.normalize,
-                               .downscale = description_.downscale});
+                               .downscale = description_.downscale,
+                               .device = settings_.device});
 }
 
 } // namespace espalier::programs

@@ -25,7 +25,10 @@ TrainingLog::TrainingLog(const std::string& path, const Settings& settings, Inde
       csv_(open_log(path, columns(clips_), step)) {}
 
 void TrainingLog::gauge(Index step, const models::Model<float>& net, const models::Output<float>& out) {
-    if (!due(step)) return;
+    // On a GPU the steps between may be replayed; one that is looked at runs as it is.
+    const Index next = every_ > 0 ? std::min(step / every_ * every_ + every_, steps_) : steps_;
+    if (!due(step)) return holds_for(next - step);
+    holds_for(1);
     const std::vector<FilterNorms> layers = filter_norms(net, out.logits);
     std::vector<FilterNorms> ends;
     for (const FilterNorms& layer : layers)

@@ -58,7 +58,7 @@ inline void on_replay(std::function<void()> f) {
     if (is_recording()) detail::thread_recording()->on_replay.push_back(std::move(f));
 }
 /// Says of a number that the host computes in a step (the strength of a penalty that warms up) that it is the same for
-/// `calls` calls of that step, this one included: a recording of it is made anew after as many.
+/// `calls` calls of that step, this one included: the one after them runs it as it is, and it is recorded anew.
 inline void holds_for(Index calls) {
     if (detail::Recording* const recording = detail::thread_recording())
         recording->holds_for = std::min(recording->holds_for, std::max<Index>(1, calls));

@@ -5,7 +5,6 @@
 #include <espalier/pruning/original.hpp>
 #include <espalier/pruning/ranking.hpp>
 
-#include <array>
 #include <optional>
 #include <vector>
 

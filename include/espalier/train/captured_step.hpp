@@ -27,8 +27,8 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// The function may not wait for the GPU (`item`, `to`) and is not run by a replay: what it reads from the CPU is a
 /// constant, and what one step hands to the next must be changed in place, as optimizers, batch norm and dropout do.
 /// Learning rate, step counters and streams of random numbers live on the GPU and move. A penalty that gets stronger
-/// says how long it stays (`holds_for`); surgery, `Module::to` and loading make the recording out of date. It is then
-/// made anew.
+/// says how long it stays (`holds_for`); surgery, `Module::to` and loading make the recording out of date. The next
+/// call then is as the first.
 class CapturedStep {
 public:
     /// Of work that `f` queues on that device. What it refers to outlives this.
@@ -102,7 +102,7 @@ ESPALIER_BODY void CapturedStep::operator()() {
     expect_not_recording("CapturedStep");
     if (is_captured()) {
         for (const auto& f : graph_->recording.on_replay) f();
-    } else if (warm_ && (!graph_ || graph_->memory_moves == detail::memory_moves())) {
+    } else if (warm_ && !graph_) {
         record();
     } else { // as it is: what is made once comes to be, and it shows how long the recording would hold
         reset();
@@ -122,7 +122,6 @@ ESPALIER_BODY void CapturedStep::operator()() {
 
 ESPALIER_BODY void CapturedStep::record() {
 #if ESPALIER_CUDA
-    forget(); // first, so that the new one may use its memory
     auto made = std::make_unique<Graph>();
     const cudaStream_t stream = current_stream();
     cudaGraph_t graph = nullptr;
