@@ -156,10 +156,10 @@ private:
     /// A captured update knows gradients by address, so it is for those that were captured, and that no hook has
     /// replaced.
     void update() {
-        if (replays_ && options_.before_step.empty() && captured_->gradients.is_captured())
-            captured_->update();
-        else
-            optimizer_.step();
+        if (!replays_ || !options_.before_step.empty()) return optimizer_.step();
+        if (captured_->gradients.is_captured()) return captured_->update();
+        captured_->update.reset();
+        optimizer_.step();
     }
 
     Progress progress_of(const Loader<T>& loader, const Losses& last) const {
