@@ -106,7 +106,9 @@ void conv2d_few_pixels(Cpu, const FewPixelsPlan& plan, View<const T, 4> x, View<
     unfold_pixels(x, w.size(1), w.size(2), o, P, Q, scratch.data());
     parallel_for((K + filters - 1) / filters, [&](Index block) {
         const Index first = block * filters, present = std::min(filters, K - first);
-        Tile tile{w.at(first), w.stride(0), scratch.data(), plan.terms, {}};
+        Tile tile;
+        tile.w = w.at(first), tile.w_pitch = w.stride(0), tile.unfolded = scratch.data(), tile.terms = plan.terms;
+        std::fill_n(tile.sums, plan.pixels * filters, Simd<T>::zero());
         for (Index t = 0; t < plan.terms; t += chunk) {
             const Index end = std::min(plan.terms, t + chunk);
             detail::unrolled<Tile::filters>([&](auto f) {
@@ -116,7 +118,7 @@ void conv2d_few_pixels(Cpu, const FewPixelsPlan& plan, View<const T, 4> x, View<
         const Index sums = plan.pixels * filters;
         for (Index i = 0; i < sums; i += lanes) { // as many at a time as a vector has lanes
             V square[lanes];
-            for (Index l = 0; l < lanes; ++l) square[l] = i + l < sums ? tile.sums[i + l] : V{};
+            for (Index l = 0; l < lanes; ++l) square[l] = i + l < sums ? tile.sums[i + l] : Simd<T>::zero();
             transpose<T>(square);
             for (Index step = lanes / 2; step > 0; step /= 2)
                 for (Index l = 0; l < step; ++l) square[l] += square[l + step];
