@@ -4,6 +4,7 @@
 #include <espalier/cpu/lanes.hpp>
 #include <espalier/cpu/microkernel.hpp>
 #include <espalier/ops/conv2d_options.hpp>
+#include <espalier/tensor/device.hpp>
 
 #include <algorithm>
 
@@ -54,8 +55,12 @@ void unfold_pixels(View<const T, 4> x, Index taps_down, Index taps_across, const
 
 /// Sums over vectors of terms of F filters and up to `FewPixelsPlan::most` pixels.
 template <class T> struct FewPixelsTile {
-    using V = typename Simd<T>::Vector;
-    static constexpr int filters = ESPALIER_VECTOR_BYTES == 64 ? 4 : 2, pixels = ESPALIER_VECTOR_BYTES == 64 ? 6 : 4;
+    using V = typename Simd<T>::Vector; ///< of terms
+    /// Sums that registers hold at a time: of so many filters and pixels.
+    /// @{
+    static constexpr int filters = ESPALIER_VECTOR_BYTES == 64 ? 4 : 2;
+    static constexpr int pixels = ESPALIER_VECTOR_BYTES == 64 ? 6 : 4;
+    /// @}
 
     const T* w;        ///< of the first filter
     Index w_pitch;     ///< elements from filter to filter

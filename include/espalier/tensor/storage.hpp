@@ -63,6 +63,7 @@ public:
     /// What this thread takes from the pool until the end of the scope becomes the reserve's.
     class Scope {
     public:
+        /// The reserve outlives the scope.
         explicit Scope(Reserve& reserve);
         ~Scope();
         Scope(const Scope&) = delete;

@@ -47,10 +47,11 @@ inline void adam_factors(Cuda on, const AdamFactors& work_out) { for_each(on, 1,
 
 /// A step's factors; those that change from step to step lie on the device.
 template <class T> struct AdamStep {
-    const double *now, *factors; ///< of `AdamFactors`
-    T beta1, beta2, epsilon;     ///< as in the options
-    T added;                     ///< weight decay in the gradient
-    double decoupled;            ///< weight decay beside the step
+    const double* now;       ///< of `AdamFactors`
+    const double* factors;   ///< of `AdamFactors`
+    T beta1, beta2, epsilon; ///< as in the options
+    T added;                 ///< weight decay in the gradient
+    double decoupled;        ///< weight decay beside the step
 
     /// @{
     ESPALIER_HD T step_size() const { return static_cast<T>(factors[0]); }        ///< of the mean
@@ -137,7 +138,7 @@ public:
     /// @}
 
 protected:
-    void update(const std::vector<typename Optimizer<T>::Update>& all) override {
+    void update(const std::vector<ParameterUpdate<T>>& all) override {
         const bool decoupled = options_.form == DecayForm::decoupled;
         std::vector<kernels::AdamUpdate<T>> updates;
         for (const auto& [state, g, p] : all) {

@@ -27,6 +27,14 @@ namespace kernels {
 inline constexpr Index update_grain = 16384;
 } // namespace kernels
 
+/// A parameter p with its gradient g and its state, all of one shape and on one device: what an optimizer's kind
+/// updates.
+template <class T> struct ParameterUpdate {
+    std::vector<Tensor<T>>& state; ///< in the order of the names of state
+    const Tensor<T>& g;            ///< dL/dp
+    Tensor<T>& p;                  ///< to be changed in place
+};
+
 /// Changes parameters by their gradients, and keeps a few tensors of state for each, shaped as the parameter.
 ///
 /// A kind of optimizer says how many tensors, what they are called, and how one parameter is updated; checks, surgery
@@ -52,7 +60,7 @@ public:
         on_replay([this] { ++steps_; });
         dispatch(now_.device(),
                  [&](auto on) { kernels::increase(on, 1.0, View<double, 1>(now_.mutable_data() + 1, {1})); });
-        std::vector<Update> updates;
+        std::vector<ParameterUpdate<T>> updates;
         for (Slot& slot : slots_) {
             Var<T>& var = slot.parameter.var;
             if (var.grad().defined()) updates.push_back({slot.state, var.grad(), var.mutable_value()});
@@ -153,14 +161,8 @@ protected:
     Device device() const { return now_.device(); }
     /// Learning rate and number of this step, from 1, on the device: a captured step reads them anew at each replay.
     View<const double, 1> now() const { return flat(now_); }
-    /// A parameter p with its gradient g and its state, all of one shape.
-    struct Update {
-        std::vector<Tensor<T>>& state; ///< in the order of `state_names`
-        const Tensor<T>& g;            ///< dL/dp
-        Tensor<T>& p;                  ///< to be changed in place
-    };
     /// Updates all of these; a GPU takes many in one kernel.
-    virtual void update(const std::vector<Update>& all) = 0;
+    virtual void update(const std::vector<ParameterUpdate<T>>& all) = 0;
 
     /// Coefficient of weight decay for a parameter.
     static double decay_of(const Tensor<T>& p, double weight_decay, Decay decay) {

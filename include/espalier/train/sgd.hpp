@@ -114,7 +114,7 @@ public:
     /// @}
 
 protected:
-    void update(const std::vector<typename Optimizer<T>::Update>& all) override {
+    void update(const std::vector<ParameterUpdate<T>>& all) override {
         std::vector<kernels::SgdUpdate<T>> updates;
         for (const auto& [state, g, p] : all)
             updates.push_back(
