@@ -272,7 +272,8 @@ private:
         return plan_options(net, s_, [&] {
             if (images_.train().size() == 0) images_.load();
             auto epoch = images_.training_batches(false).epoch(0);
-            return std::move(*epoch.begin());
+            const auto batch = epoch.begin(); // criteria look at it on the CPU
+            return Batch<T>{batch->images.to(Device::cpu), batch->labels.to(Device::cpu)};
         });
     }
     /// As above, with the latency table that a target of latency is predicted by.
