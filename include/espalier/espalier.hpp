@@ -8,6 +8,7 @@
 #include <espalier/core/parallel.hpp>
 #include <espalier/core/random.hpp>
 #include <espalier/core/recording.hpp>
+#include <espalier/core/scoped_value.hpp>
 #include <espalier/core/shape.hpp>
 #include <espalier/core/simd.hpp>
 #include <espalier/core/steady_clock.hpp>

@@ -13,6 +13,8 @@
 #include <espalier/train/adam.hpp>
 #include <espalier/train/captured_step.hpp>
 #include <espalier/train/clip.hpp>
+#include <espalier/train/ema.hpp>
+#include <espalier/train/masks.hpp>
 #include <espalier/train/sgd.hpp>
 #include <espalier/train/trainer.hpp>
 
@@ -143,6 +145,60 @@ TEST_CASE("CapturedStep: a penalty that warms up and surgery between steps are f
         CHECK(captured.is_captured() == (on_gpu() && (step == 4 || step == 5 || step >= 7))); // warm from step 3 on
         check_same(plain.model, replayed.model);
     }
+}
+
+namespace {
+
+// A step of the network above, its averages and masks with it.
+struct Averaged : Run<float, Sgd<float>, SgdOptions> {
+    Ema<float> averages;
+    Masks<float> masks{net};
+
+    Averaged(const SgdOptions& sgd, const EmaOptions& ema) : Run(sgd), averages(net, ema) { mask(0); }
+    void mask(Index entry) {
+        const NamedVar<float> of{"first.weight", net.find("first.weight")};
+        std::vector<Mask<float>> more{{of, Tensor<std::uint8_t>::ones(of.var.shape())}};
+        more[0].kept.mutable_data()[entry] = 0;
+        masks.add(more);
+    }
+    void step_all() {
+        step();
+        masks.apply(optimizer);
+        averages.update();
+    }
+    std::vector<float> average() {
+        const EmaScope<float> scope(averages);
+        return net.find("first.weight").value().to_vector();
+    }
+};
+
+} // namespace
+
+TEST_CASE("CapturedStep: averages that ramp and are exchanged, and masks that are added, are followed") {
+    const SgdOptions sgd{.learning_rate = 0.1, .momentum = 0.9};
+    const EmaOptions ema{.decay = 0.3, .start = EmaStart::ramped}; // until the third update
+    Averaged plain(sgd, ema), replayed(sgd, ema);
+    CapturedStep captured(device_under_test(), [&] { replayed.step_all(); });
+    for (int step = 0; step < 12; ++step) {
+        for (Averaged* const run : {&plain, &replayed}) {
+            run->load(step);
+            if (step == 9) run->mask(5);
+        }
+        if (step == 9) CHECK_FALSE(captured.is_captured());
+        plain.step_all();
+        captured();
+        CHECK(captured.is_captured() == (on_gpu() && (step == 4 || step == 5 || step == 7 || step == 8 || step >= 10)));
+        check_same(plain.net, replayed.net);
+        if (step == 5) { // into the module and back: every variable has another memory in between
+            CHECK(plain.average() == replayed.average());
+            CHECK_FALSE(captured.is_captured());
+        }
+    }
+    const auto weight = replayed.net.find("first.weight").value().to_vector();
+    CHECK(weight[0] == 0);
+    CHECK(weight[5] == 0);
+    CHECK(plain.average() == replayed.average());
+    CHECK(plain.average() != weight);
 }
 
 namespace {

@@ -2,6 +2,7 @@
 
 #include <espalier/autograd/backward.hpp>
 #include <espalier/core/compiled.hpp>
+#include <espalier/core/scoped_value.hpp>
 
 #include <algorithm>
 #include <memory>
@@ -19,15 +20,9 @@ inline bool& grad_enabled() {
 } // namespace detail
 
 /// Ops called by this thread record nothing until the end of the scope: for evaluation and for updating parameters.
-class NoGrad {
+class NoGrad : ScopedValue<bool> {
 public:
-    NoGrad() : previous_(std::exchange(detail::grad_enabled(), false)) {}
-    ~NoGrad() { detail::grad_enabled() = previous_; }
-    NoGrad(const NoGrad&) = delete;
-    NoGrad& operator=(const NoGrad&) = delete;
-
-private:
-    bool previous_;
+    NoGrad() : ScopedValue(detail::grad_enabled(), false) {}
 };
 
 /// Whether gradients are taken with respect to a leaf.
@@ -115,12 +110,9 @@ private:
 template <class T> Var<T> parameter(Tensor<T> value) { return Var<T>(std::move(value), Gradient::wanted); }
 
 /// Keeps the value of every node that ops of this thread record until the end of the scope: for looking into a network.
-template <class T> class KeepValues {
+template <class T> class KeepValues : ScopedValue<KeepValues<T>*> {
 public:
-    KeepValues() : previous_(std::exchange(current(), this)) {}
-    ~KeepValues() { current() = previous_; }
-    KeepValues(const KeepValues&) = delete;
-    KeepValues& operator=(const KeepValues&) = delete;
+    KeepValues() : ScopedValue<KeepValues*>(current(), this) {}
 
     /// Value of a node recorded in this scope. @throws StateError if it was not
     const Tensor<T>& of(const Node<T>* node) const {
@@ -137,7 +129,6 @@ public:
     }
 
 private:
-    KeepValues* previous_;
     std::unordered_map<const Node<T>*, Deferred<T>> values_;
 };
 

@@ -32,18 +32,6 @@ inline std::atomic<std::uint64_t>& memory_moves() {
 /// Every recording of before is out of date.
 inline void memory_moved() { memory_moves().fetch_add(1, std::memory_order_relaxed); }
 
-/// Makes a recording this thread's until the end of the scope.
-class RecordingScope {
-public:
-    explicit RecordingScope(Recording& recording) : previous_(std::exchange(thread_recording(), &recording)) {}
-    ~RecordingScope() { thread_recording() = previous_; }
-    RecordingScope(const RecordingScope&) = delete;
-    RecordingScope& operator=(const RecordingScope&) = delete;
-
-private:
-    Recording* previous_;
-};
-
 } // namespace detail
 
 /// Whether kernels that this thread queues are recorded now instead of run (`CapturedStep`): their results are not

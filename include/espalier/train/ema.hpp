@@ -86,9 +86,11 @@ public:
     void update() {
         expect_outside("Ema::update");
         expect_shapes("Ema::update");
-        const double n = static_cast<double>(updates_++);
-        const double decay =
-            options_.start == EmaStart::ramped ? std::min(options_.decay, (1 + n) / (10 + n)) : options_.decay;
+        const double n = static_cast<double>(updates_++), ramp = (1 + n) / (10 + n);
+        on_replay([this] { ++updates_; });
+        const bool ramps = options_.start == EmaStart::ramped && ramp < options_.decay;
+        if (ramps) holds_for(1);
+        const double decay = ramps ? ramp : options_.decay;
         for (Slot& slot : slots_)
             dispatch(slot.of.var.device(), [&](auto on) {
                 kernels::move_towards(on, static_cast<T>(1 - decay), flat(slot.of.var.value()),
@@ -104,6 +106,7 @@ public:
     void swap() {
         if (where_ == Where::outside) expect_shapes("Ema::swap");
         for (Slot& slot : slots_) std::swap(slot.of.var.mutable_value(), slot.average);
+        detail::memory_moved();
         where_ = where_ == Where::outside ? Where::inside : Where::outside;
     }
 
@@ -119,6 +122,7 @@ public:
         }
         return [this, next = std::move(next)]() mutable noexcept {
             for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].average = std::move(next[i]);
+            detail::memory_moved();
         };
     }
 
@@ -145,6 +149,7 @@ public:
         }
         updates_ = file.get<Index>(prefix + "updates").item();
         for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].average = std::move(loaded[i]);
+        detail::memory_moved();
     }
 
 private:

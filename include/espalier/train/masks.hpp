@@ -5,6 +5,9 @@
 #include <espalier/io/tensor_file.hpp>
 #include <espalier/pruning/masks.hpp>
 #include <espalier/train/optimizer.hpp>
+#if ESPALIER_CUDA
+#include <espalier/cuda/for_each.cuh>
+#endif
 
 #include <algorithm>
 #include <string>
@@ -77,13 +80,13 @@ public:
     /// @{
     void apply() {
         check_shapes("Masks::apply", masks_);
-        for (Mask<T>& mask : masks_) zero(mask, mask.of.var.mutable_value());
+        for (std::size_t i = 0; i < masks_.size(); ++i) zero(i, masks_[i].of.var.mutable_value());
     }
     void apply(Optimizer<T>& optimizer) {
         apply();
         optimizer.each_state([&](const Var<T>& var, Tensor<T>& state) {
-            for (const Mask<T>& mask : masks_)
-                if (mask.of.var.node() == var.node()) zero(mask, state);
+            for (std::size_t i = 0; i < masks_.size(); ++i)
+                if (masks_[i].of.var.node() == var.node()) zero(i, state);
         });
     }
     /// @}
@@ -95,7 +98,7 @@ public:
         for (const Mask<T>& mask : masks_)
             if (auto kept = follow("Masks::prepare", cuts, mask.of.name, mask.of.var, mask.kept); kept.defined())
                 next.push_back({mask.of, kept});
-        return [this, next = std::move(next)]() mutable noexcept { masks_ = std::move(next); };
+        return [this, next = std::move(next)]() mutable noexcept { replace(std::move(next)); };
     }
 
     /// Adds each mask, of type U8, as `prefix` and the name of its variable; the tensors share memory with this object.
@@ -112,13 +115,22 @@ public:
             loaded.push_back({{name, model_.find(name)}, file.get<std::uint8_t>(entry.name).clone()});
         }
         check_shapes("Masks::load", loaded);
-        masks_ = std::move(loaded);
+        replace(std::move(loaded));
     }
 
 private:
-    static void zero(const Mask<T>& mask, Tensor<T>& x) {
-        const Tensor<std::uint8_t> kept = mask.kept.to(x.device()); // masks are the CPU's, where they are made
+    void zero(std::size_t i, Tensor<T>& x) {
+        Tensor<std::uint8_t>& kept = applied_[i];
+        if (!kept.defined() || kept.device() != x.device()) kept = masks_[i].kept.to(x.device());
         dispatch(x.device(), [&](auto on) { kernels::zero_masked(on, flat(kept), mutable_flat(x)); });
+    }
+    void replace(std::vector<Mask<T>> masks) {
+        masks_ = std::move(masks);
+        changed();
+    }
+    void changed() { // fewer masks than before take no memory, so that surgery can't fail here
+        applied_.assign(masks_.size(), {});
+        detail::memory_moved();
     }
     void merge(const std::vector<Mask<T>>& masks) {
         for (const Mask<T>& more : masks) {
@@ -133,6 +145,7 @@ private:
             for (Index i = 0; i < mine->kept.size(); ++i)
                 if (more.kept.data()[i] == 0) mine->kept.mutable_data()[i] = 0;
         }
+        changed();
     }
     void check_ours(const char* who, const std::vector<Mask<T>>& masks) const {
         for (const auto& [of, kept] : masks)
@@ -148,6 +161,7 @@ private:
 
     Module<T> model_;
     std::vector<Mask<T>> masks_;
+    std::vector<Tensor<std::uint8_t>> applied_; // the same where their variables are, from the first `apply` on
 };
 
 ESPALIER_COMPILED_CLASS(Masks);
