@@ -2,6 +2,7 @@
 
 #include <espalier/core/compiled.hpp>
 #include <espalier/core/recording.hpp>
+#include <espalier/core/scoped_value.hpp>
 #include <espalier/tensor/storage.hpp>
 
 #include <functional>
@@ -108,7 +109,7 @@ ESPALIER_BODY void CapturedStep::operator()() {
         reset();
         detail::Recording watched;
         watched.queues_kernels = false;
-        const detail::RecordingScope scope(watched);
+        const ScopedValue<detail::Recording*> scope(detail::thread_recording(), &watched);
         f_();
         warm_ = watched.holds_for > 1;
         return;
@@ -129,7 +130,7 @@ ESPALIER_BODY void CapturedStep::record() {
     detail::check_cuda("CapturedStep", cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
     try {
         const MemoryPool::Reserve::Scope memory(made->memory);
-        const detail::RecordingScope recording(made->recording);
+        const ScopedValue<detail::Recording*> recording(detail::thread_recording(), &made->recording);
         f_();
     } catch (...) {
         cudaStreamEndCapture(stream, &graph);

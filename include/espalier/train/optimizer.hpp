@@ -5,9 +5,6 @@
 #include <espalier/io/tensor_file.hpp>
 #include <espalier/nn/module.hpp>
 #include <espalier/pruning/follower.hpp>
-#if ESPALIER_CUDA
-#include <espalier/cuda/for_each.cuh>
-#endif
 
 #include <limits>
 #include <string>

@@ -2,6 +2,9 @@
 
 #include <espalier/core/compiled.hpp>
 #include <espalier/train/optimizer.hpp>
+#if ESPALIER_CUDA
+#include <espalier/cuda/for_each.cuh>
+#endif
 
 namespace espalier::inline ESPALIER_BACKEND {
 

@@ -93,7 +93,7 @@ private:
     Progress step(const Batch<T>& batch, const Loader<T>& loader) {
         if (options_.schedule) optimizer_.set_learning_rate(options_.schedule(position_.step));
         EpochTotals totals = position_.totals;
-        const Losses losses = gradients(batch, totals);
+        const Losses losses = gradients(batch, loader.options().size, totals);
         call(options_.before_step, progress_of(loader, losses));
         update();
         position_.totals = totals;
@@ -106,13 +106,13 @@ private:
     }
 
     /// Leaves the gradients of one batch in the parameters and adds the batch to the totals.
-    Losses gradients(const Batch<T>& batch, EpochTotals& totals) {
+    Losses gradients(const Batch<T>& batch, Index full_size, EpochTotals& totals) {
         const Device device = module_.device();
-        replays_ = options_.capture == Capture::steps && device != Device::cpu &&
-                   (!captured_ || batch.images.shape() == captured_->images.shape()); // a last one may be smaller
+        replays_ = options_.capture == Capture::steps && device != Device::cpu && batch.labels.size() == full_size;
         Tensor<Index> labels;
         if (replays_) {
-            if (!captured_) captured_.emplace(*this, batch.images.shape(), device);
+            if (!captured_ || captured_->images.shape() != batch.images.shape())
+                captured_.emplace(*this, batch.images.shape(), device);
             captured_->images.copy_from(batch.images);
             captured_->labels.copy_from(batch.labels);
             captured_->gradients();
@@ -123,7 +123,7 @@ private:
         }
         Losses parts{.cross_entropy = static_cast<double>(results_.cross_entropy.item())};
         if (results_.regularizer.defined()) parts.regularizer = static_cast<double>(results_.regularizer.item());
-        parts.total = static_cast<double>(results_.total.item());
+        parts.total = static_cast<double>(static_cast<T>(parts.cross_entropy) + static_cast<T>(parts.regularizer));
         expect<StateError>(std::isfinite(parts.total), "Trainer: expected a finite loss, got ", parts.total,
                            " in step ", position_.step, " (epoch ", position_.epoch, ", batch ", position_.batch,
                            ") with learning rate ", optimizer_.learning_rate(), ": cross-entropy ", parts.cross_entropy,
@@ -142,13 +142,12 @@ private:
     void queue_gradients(const Tensor<T>& images, const Tensor<Index>& labels) {
         const models::Output<T> out = forward_(Var<T>(images));
         Var<T> loss = cross_entropy(out.logits, labels, options_.loss);
-        results_ = {.logits = out.logits.value(), .cross_entropy = loss.value(), .regularizer = {}, .total = {}};
+        results_ = {.logits = out.logits.value(), .cross_entropy = loss.value(), .regularizer = {}};
         if (options_.regularizer)
             if (const Var<T> extra = options_.regularizer(out, position_.step); extra.defined()) {
                 results_.regularizer = extra.value();
                 loss = loss + extra;
             }
-        results_.total = loss.value();
         on_replay([this, results = results_] { results_ = results; }); // after a batch of another size
         module_.clear_grad();
         loss.backward();
@@ -186,7 +185,7 @@ private:
     }
 
     struct Results {
-        Tensor<T> logits, cross_entropy, regularizer, total; // the third undefined without one
+        Tensor<T> logits, cross_entropy, regularizer; // the last undefined without one
     };
     struct Captured {
         Captured(Trainer& trainer, const Shape& shape, Device device)
