@@ -28,7 +28,8 @@ def check(condition, what, output=""):
 class Job:
     """The verbs of one network, each on both devices."""
 
-    def __init__(self, program, name, data, work, *flags):
+    def __init__(self, program, name, data, work, *flags, on_gpu=()):
+        self.of_device = {"cpu": (), "cuda": on_gpu}
         self.program, self.name, self.work = program, name, Path(work)
         self.flags = ["--data", data, "--threads", "1", "--gauges-every", "1", *flags]
 
@@ -43,7 +44,7 @@ class Job:
         outputs = []
         for device in ("cpu", "cuda"):
             start = time.monotonic()
-            done = subprocess.run(self.command(device, verb, *flags), capture_output=True, text=True)
+            done = subprocess.run(self.command(device, verb, *flags, *self.of_device[device]), capture_output=True, text=True)
             check(done.returncode == 0, f"{self.name}: {verb} on {device}, {time.monotonic() - start:.1f} s",
                   done.stdout + done.stderr)
             if done.returncode:
@@ -51,12 +52,12 @@ class Job:
             outputs.append(done.stdout)
         return outputs
 
-    def compare_logs(self, phase):
+    def compare_logs(self, phase, least=0, most=1e-3):
         """Rows agree within roundings, which training lets grow."""
         rows = [list(csv.DictReader((self.folder(device) / f"{phase}.csv").open())) for device in ("cpu", "cuda")]
         worst = max((abs(float(a[name]) - float(b[name])) / max(1e-3, abs(float(a[name])))
                      for a, b in zip(*rows) for name in ("loss", "cross_entropy", "regularizer")), default=1)
-        check(len(rows[0]) == len(rows[1]) > 0 and worst < 1e-3,
+        check(len(rows[0]) == len(rows[1]) > 0 and least <= worst < most,
               f"{self.name}: {phase}: {len(rows[0])} steps as on the CPU, losses within {worst:.0e}")
 
     def compare_records(self, stages):
@@ -123,6 +124,14 @@ def main():
         flow.compare_logs("finetuned")
         flow.compare_records(["dense", "pruned", "finetuned"])
         flow.run("bench")
+
+        rounded = Job(program, "bf16", data, work, "--model", "cnn", "--widths", "8,12,16", "--epochs", "1", "--batch", "16",
+                      "--lr", "0.01", "--downscale", "2", on_gpu=("--precision", "bf16"))
+        rounded.run("train")
+        rounded.compare_logs("dense", 1e-5, 0.05)  # of products of two operands with 7 bits each
+        refused = subprocess.run(rounded.command("cpu", "train", "--precision", "bf16"), capture_output=True, text=True)
+        check(refused.returncode != 0 and "expected --device cuda" in refused.stderr, "a precision that the CPU does not have",
+              refused.stdout + refused.stderr)
     print(f"{len(failures)} failed" if failures else "the same on both devices")
     sys.exit(bool(failures))
 

@@ -376,6 +376,7 @@ int run(const Experiment& experiment, int argc, char** argv) {
     try {
         synchronise(settings.device); // one that is not there is an error before anything is done
         const PathScope path(settings.path);
+        const MatmulPrecisionScope precision(settings.precision);
         Session session(experiment, settings);
         if (settings.verb == "train") session.train();
         if (settings.verb == "plan") session.plan();

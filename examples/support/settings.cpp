@@ -104,6 +104,10 @@ void add_flags(CLI::App& app, const Experiment& experiment, Settings& s) {
                        "where the network is; cuda: an NVIDIA GPU, in a program built with ESPALIER_WITH_CUDA");
     add_choice<Path>(app, "--path", s.path, {{"fast", Path::fast}, {"precise", Path::precise}},
                      "of convolutions: precise ones are slower, with a relative error of 1e-6 instead of up to 4e-6");
+    add_choice<MatmulPrecision>(
+        app, "--precision", s.precision,
+        {{"fp32", MatmulPrecision::fp32}, {"tf32", MatmulPrecision::tf32}, {"bf16", MatmulPrecision::bf16}},
+        "of a GPU's convolutions and linear layers: what their operands are rounded to, for its tensor cores");
     app.add_option("--resume", s.resume, "checkpoint of a run that stopped, to continue (train, finetune)")
         ->type_name("FILE");
     app.add_option("--from", s.from, "checkpoint to work on (plan, sensitivity, prune, finetune, eval, bench, export)")
@@ -272,6 +276,8 @@ std::optional<int> parse(const Experiment& experiment, int argc, char** argv, Se
     capture_defaults();
     try {
         app.parse(argc, argv);
+        if (settings.precision != MatmulPrecision::fp32 && settings.device == Device::cpu)
+            throw CLI::ValidationError("--precision", "expected --device cuda with tf32 or bf16, got cpu");
     } catch (const CLI::ParseError& error) {
         return app.exit(error);
     }

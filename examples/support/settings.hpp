@@ -30,6 +30,7 @@ struct Settings {
     int threads = 0;
     Device device = Device::cpu;
     Path path = Path::fast;
+    MatmulPrecision precision = MatmulPrecision::fp32;
 
     Index batch = 128, subset = 0, downscale = 1, crop = 0, cutout = 0;
     bool flip = false;

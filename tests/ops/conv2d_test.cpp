@@ -42,25 +42,6 @@ template <class T> void check_case(const Case& c, double factor = direct) {
     check_close(conv2d(xv, wv, c.options).value(), plain.value, 64, plain.scale);
 }
 
-/// Whole numbers from -3 to 3, which every precision keeps.
-Tensor<float> whole_numbers(const Shape& shape, const char* name) {
-    Tensor<float> x = random_tensor<float>(shape, name);
-    for (Index i = 0; i < x.size(); ++i) x.mutable_data()[i] = std::round(3.49f * x.data()[i]);
-    return x;
-}
-
-/// The relative L2 error of `got`, and that of 0 where nothing was expected.
-double relative_error(const Tensor<float>& got_on_device, const Tensor<double>& expected) {
-    const Tensor<float> got = got_on_device.to(Device::cpu);
-    double error = 0, norm = 0;
-    for (Index i = 0; i < expected.size(); ++i) {
-        const double e = expected.data()[i], apart = static_cast<double>(got.data()[i]) - e;
-        error += apart * apart;
-        norm += e * e;
-    }
-    return std::sqrt(error / norm);
-}
-
 } // namespace
 
 TEST_CASE_TEMPLATE("conv2d: value and gradients for strides, paddings, dilations and maps of all kinds", T, float,

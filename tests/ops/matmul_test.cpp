@@ -54,6 +54,44 @@ TEST_CASE_TEMPLATE("matmul: value and gradients", T, float, double) {
             }
 }
 
+TEST_CASE("matmul: tensor cores round operands as far as was asked, and nothing that is not in quads") {
+    if (device_under_test() != Device::cuda) return;
+    const auto passes = [](const Tensor<float>& a, const Tensor<float>& b, const Tensor<float>& dy, Path path,
+                           MatmulPrecision precision) {
+        const PathScope path_scope(path);
+        const MatmulPrecisionScope scope(precision);
+        const Var<float> av = parameter_on_device(a), bv = parameter_on_device(b);
+        const Var<float> y = matmul(av, bv);
+        y.backward(to_device(dy));
+        return std::vector<Tensor<float>>{y.value(), av.grad(), bv.grad()};
+    };
+    const auto fp32 = MatmulPrecision::fp32, tf32 = MatmulPrecision::tf32, bf16 = MatmulPrecision::bf16;
+    for (const auto& [m, c, k] : {std::tuple(76, 132, 68), std::tuple(8, 700, 4)}) {
+        const auto a = random_tensor<float>({m, c}, "a"), b = random_tensor<float>({c, k}, "b"),
+                   dy = random_tensor<float>({m, k}, "dy");
+        const Tensor<double> expected[]{reference(a, b).first, reference(dy, turned(b)).first,
+                                        reference(turned(a), dy).first};
+        for (const auto& [precision, bound] : {std::pair(tf32, 1e-3), std::pair(bf16, 8e-3)}) { // as of convolutions
+            const auto rounded = passes(a, b, dy, Path::fast, precision);
+            for (std::size_t i = 0; i < rounded.size(); ++i) {
+                const double error = relative_error(rounded[i], expected[i]);
+                CHECK_MESSAGE((error < bound && error > bound / 10), "product ", i, ": ", error);
+            }
+            const auto precise = passes(a, b, dy, Path::precise, precision), plain = passes(a, b, dy, Path::fast, fp32);
+            for (std::size_t i = 0; i < plain.size(); ++i) CHECK(same_bits(plain[i], precise[i]));
+        }
+        const auto u = whole_numbers({m, c}, "a"), v = whole_numbers({c, k}, "b"), dw = whole_numbers({m, k}, "dy");
+        const auto exact = passes(u, v, dw, Path::fast, bf16); // sums of such numbers are exact
+        check_close(exact[0], reference(u, v).first, 0);
+        check_close(exact[1], reference(dw, turned(v)).first, 0);
+        check_close(exact[2], reference(turned(u), dw).first, 0);
+    }
+    const auto a = random_tensor<float>({5, 6}, "a"), b = random_tensor<float>({6, 7}, "b"),
+               dy = random_tensor<float>({5, 7}, "dy");
+    const auto odd = passes(a, b, dy, Path::fast, bf16), plain = passes(a, b, dy, Path::fast, fp32);
+    for (std::size_t i = 0; i < plain.size(); ++i) CHECK(same_bits(plain[i], odd[i]));
+}
+
 TEST_CASE("matmul: gradients agree with differences") {
     check_gradient([](auto& v) { return matmul(v[0], v[1]); },
                    {random_tensor<double>({3, 5}), random_tensor<double>({5, 4}, "b")});

@@ -116,4 +116,23 @@ template <class T> Tensor<T> away_from_zero(const Shape& shape, const char* name
     return x;
 }
 
+/// Whole numbers from -3 to 3, which every precision keeps.
+inline Tensor<float> whole_numbers(const Shape& shape, const char* name) {
+    Tensor<float> x = random_tensor<float>(shape, name);
+    for (Index i = 0; i < x.size(); ++i) x.mutable_data()[i] = std::round(3.49f * x.data()[i]);
+    return x;
+}
+
+/// The relative L2 error of `got`, and that of 0 where nothing was expected.
+inline double relative_error(const Tensor<float>& got_on_device, const Tensor<double>& expected) {
+    const Tensor<float> got = got_on_device.to(Device::cpu);
+    double error = 0, norm = 0;
+    for (Index i = 0; i < expected.size(); ++i) {
+        const double e = expected.data()[i], apart = static_cast<double>(got.data()[i]) - e;
+        error += apart * apart;
+        norm += e * e;
+    }
+    return std::sqrt(error / norm);
+}
+
 } // namespace espalier::test

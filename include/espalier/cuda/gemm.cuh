@@ -1,6 +1,6 @@
 #pragma once
 
-#include <espalier/cuda/product.cuh>
+#include <espalier/cuda/tensor_product.cuh>
 #include <espalier/tensor/view.hpp>
 
 #include <cmath>
@@ -42,8 +42,13 @@ void gemm(Cuda on, const ProductPlan& plan, View<const T, 2> x, View<const T, 2>
             {x.data(), x.stride(0), x.stride(1)}, {w.data(), w.stride(1), w.stride(0)},
             static_cast<unsigned>(y.size(0)),     static_cast<unsigned>(y.size(1)),
             static_cast<unsigned>(w.size(0)),     {}};
-        multiply<PlainProduct<T>>(on, plan, product, y.data(), y.size(1), y.stride(0), b.size() ? b.data() : nullptr,
-                                  false, scratch.data());
+        const T* const bias = b.size() ? b.data() : nullptr;
+        // What does not come in quads is small: the gradients of a network's last layer.
+        if constexpr (Width == 4)
+            multiply_rounded<Tiles::square>(on, plan, product, y.data(), y.size(1), y.stride(0), bias, false,
+                                            scratch.data());
+        else
+            multiply<PlainProduct<T>>(on, plan, product, y.data(), y.size(1), y.stride(0), bias, false, scratch.data());
     };
     const auto with_width = [&]<bool X, bool W>() {
         in_quads(x, X ? 1 : 0) && in_quads(w, W ? 0 : 1) ? run.template operator()<X, W, 4>()

@@ -222,25 +222,30 @@ __global__ void add_splits_kernel(T* y, Index pitch, const T* partial, unsigned 
     to = adds ? to + sum : sum;
 }
 
-/// How the work of a product is cut, by its extents alone.
+/// How the work of a product is cut, by its extents alone, and what its operands are rounded to.
 struct ProductPlan {
-    Index rows, columns; ///< of the largest part
-    Index parts;         ///< products of the launch
-    Index elements;      ///< of all of y
-    Index splits;        ///< ranges of terms that are summed apart
-    /// What operands are rounded to, if they are floats and `multiply_rounded` is asked.
-    MatmulPrecision precision = MatmulPrecision::fp32;
+    Index rows, columns;       ///< of the largest part
+    Index parts;               ///< products of the launch
+    Index elements;            ///< of all of y
+    Index splits;              ///< ranges of terms that are summed apart
+    MatmulPrecision precision; ///< of floats, where `multiply_rounded` is asked
     /// Elements that the product takes: the sums of each range.
     Index scratch() const { return splits > 1 ? splits * elements : 0; }
 };
 
-/// The plan of a product; ranges of terms are split where the tiles alone leave a large GPU idle.
+/// The plan of a product; ranges of terms are split where the tiles alone leave a large GPU idle. It is in this
+/// thread's precision, on the fast path.
 inline ProductPlan product_plan(Index rows, Index columns, Index terms, Index parts, Index elements) {
     // Two blocks for each of some 130 multiprocessors. A range has at least 256 terms, or storing sums would cost as
     // much as making them; 128 ranges are added in a few microseconds.
     const Index tiles = std::max<Index>(1, (rows + 63) / 64 * ((columns + 63) / 64) * parts);
     const Index splits = std::min({(264 + tiles - 1) / tiles, terms / 256, Index(128)});
-    return {rows, columns, parts, elements, std::max<Index>(1, splits)};
+    return {rows,
+            columns,
+            parts,
+            elements,
+            std::max<Index>(1, splits),
+            current_path() == Path::fast ? current_matmul_precision() : MatmulPrecision::fp32};
 }
 
 /// Queues a product, whose own `output` is set here: to y, with rows of `columns` elements every `pitch`.

@@ -75,8 +75,13 @@ private:
     static __device__ unsigned first_column() { return threadIdx.x / 32 % (Columns / 32) * 32; }
 };
 
-/// As `multiply`, in the plan's precision. Tiles are tall where there is no second half for them, or enough of them.
-template <class Product, class T>
+/// Tiles that a product on tensor cores may have; each is a kernel of its own.
+enum class Tiles {
+    square, ///< 64 x 64
+    fitting ///< as well tall ones, 128 x 32 or 64, where there is no second half for them, or enough of them
+};
+/// As `multiply`, in the plan's precision.
+template <Tiles tiles = Tiles::fitting, class Product, class T>
 void multiply_rounded(Cuda on, const ProductPlan& plan, const Product& product, T* y, Index columns, Index pitch,
                       const T* bias, bool adds, T* scratch) {
     const auto run = [&]<class Math>(Math) {
@@ -84,9 +89,11 @@ void multiply_rounded(Cuda on, const ProductPlan& plan, const Product& product, 
     };
     if constexpr (std::is_same_v<T, float>) {
         const auto on_tensor_cores = [&]<class Format>(Format) {
-            if (plan.columns <= 32) return run(TensorProduct<Format, 128, 32>());
-            const Index tall = (plan.rows + 127) / 128 * ((plan.columns + 63) / 64) * plan.parts;
-            if (tall >= 264) return run(TensorProduct<Format, 128, 64>());
+            if constexpr (tiles == Tiles::fitting) {
+                if (plan.columns <= 32) return run(TensorProduct<Format, 128, 32>());
+                const Index tall = (plan.rows + 127) / 128 * ((plan.columns + 63) / 64) * plan.parts;
+                if (tall >= 264) return run(TensorProduct<Format, 128, 64>());
+            }
             run(TensorProduct<Format, 64, 64>());
         };
         if (plan.precision == MatmulPrecision::tf32) return on_tensor_cores(Tf32Words());
