@@ -25,8 +25,8 @@ namespace detail {
 
 template <class T> Trace<T> trace_batch(const Network<T>& net, const Tensor<T>& x) {
     const ModeScope<T> scope(net.module, Mode::inference);
-    const Var<T> input = parameter(
-        x.to(net.module.device())); // wanting a gradient, so that ops before the first parameter are recorded too
+    // Wanting a gradient, so that ops before the first parameter are recorded too.
+    const Var<T> input = parameter(x.to(net.module.device()));
     Trace<T> trace;
     trace.output = net.forward(input);
     trace.input = input.node();

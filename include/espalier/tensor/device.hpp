@@ -1,5 +1,6 @@
 #pragma once
 
+#include <espalier/core/scoped_value.hpp>
 #include <espalier/core/stream.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -73,20 +74,15 @@ inline Path& thread_path() {
 inline Path current_path() { return detail::thread_path(); }
 
 /// Selects a path for this thread until the end of the scope.
-class PathScope {
+class PathScope : ScopedValue<Path> {
 public:
     /// Takes this path from here on.
-    explicit PathScope(Path path) : previous_(current_path()) { detail::thread_path() = path; }
-    ~PathScope() { detail::thread_path() = previous_; }
-    PathScope(const PathScope&) = delete;
-    PathScope& operator=(const PathScope&) = delete;
-
-private:
-    Path previous_;
+    explicit PathScope(Path path) : ScopedValue(detail::thread_path(), path) {}
 };
 
-/// What the operands of convolutions of floats are rounded to on the fast path of a GPU, whose tensor cores multiply
-/// shorter numbers much faster. Sums are floats. The CPU has no such choice, nor have doubles.
+/// What the operands of convolutions and products of matrices of floats are rounded to on the fast path of a GPU, whose
+/// tensor cores multiply shorter numbers much faster. Sums are floats. Depthwise convolutions, and products whose rows
+/// are no multiples of four numbers, are not rounded. The CPU has no such choice, nor have doubles.
 ///
 /// `fp32` rounds nothing. `tf32` keeps 10 bits of the mantissa, a relative error of up to 2^-11 an operand, and `bf16`
 /// 7 bits, up to 2^-8.
@@ -103,18 +99,11 @@ inline MatmulPrecision& thread_matmul_precision() {
 inline MatmulPrecision current_matmul_precision() { return detail::thread_matmul_precision(); }
 
 /// Selects a precision for this thread until the end of the scope.
-class MatmulPrecisionScope {
+class MatmulPrecisionScope : ScopedValue<MatmulPrecision> {
 public:
     /// Takes this precision from here on.
-    explicit MatmulPrecisionScope(MatmulPrecision precision) : previous_(current_matmul_precision()) {
-        detail::thread_matmul_precision() = precision;
-    }
-    ~MatmulPrecisionScope() { detail::thread_matmul_precision() = previous_; }
-    MatmulPrecisionScope(const MatmulPrecisionScope&) = delete;
-    MatmulPrecisionScope& operator=(const MatmulPrecisionScope&) = delete;
-
-private:
-    MatmulPrecision previous_;
+    explicit MatmulPrecisionScope(MatmulPrecision precision)
+        : ScopedValue(detail::thread_matmul_precision(), precision) {}
 };
 
 } // namespace espalier::inline ESPALIER_BACKEND
