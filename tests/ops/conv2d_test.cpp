@@ -163,10 +163,29 @@ TEST_CASE("conv2d: tensor cores add what they should, whatever the shape") {
             check_close(xv.grad(), dx.value, 0);
             check_close(wv.grad(), dw.value, 0);
         }
-        const auto x = whole_numbers({1, 183, 185, 1}, "x"),
-                   w = whole_numbers({33, 1, 1, 1}, "w"); // enough for tall tiles
-        check_close(conv2d(on_device(x), on_device(w), {}).value(), reference(x, w, Tensor<float>(), {}).value, 0);
+        for (const Index filters : {33, 72}) { // enough pixels for tall tiles, and for wide ones
+            const auto x = whole_numbers({1, 183, 185, 1}, "x"), w = whole_numbers({filters, 1, 1, 1}, "w");
+            check_close(conv2d(on_device(x), on_device(w), {}).value(), reference(x, w, Tensor<float>(), {}).value, 0);
+        }
     }
+}
+
+TEST_CASE("conv2d: tensor cores add gradients of large filters") { // in their largest tiles
+    if (device_under_test() != Device::cuda) return;
+    const MatmulPrecisionScope scope(MatmulPrecision::bf16);
+    const auto x = whole_numbers({1, 2, 3, 1408}, "x"), dy = whole_numbers({1, 2, 3, 1530}, "dy");
+    const Var<float> xv = on_device(x), wv = parameter_on_device(Tensor<float>::zeros({1530, 1, 1, 1408})),
+                     y = conv2d(xv, wv, {});
+    y.backward(to_device(dy));
+    const Tensor<float> dw = wv.grad().to(Device::cpu);
+    Index wrong = 0;
+    for (Index k = 0; k < 1530; ++k)
+        for (Index c = 0; c < 1408; ++c) {
+            float sum = 0;
+            for (Index p = 0; p < 6; ++p) sum += dy.data()[p * 1530 + k] * x.data()[p * 1408 + c];
+            wrong += !(dw.data()[k * 1408 + c] == sum);
+        }
+    CHECK(wrong == 0);
 }
 
 TEST_CASE("conv2d: operands are rounded as far as was asked, and nowhere else") {

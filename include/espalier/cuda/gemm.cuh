@@ -43,12 +43,15 @@ void gemm(Cuda on, const ProductPlan& plan, View<const T, 2> x, View<const T, 2>
             static_cast<unsigned>(y.size(0)),     static_cast<unsigned>(y.size(1)),
             static_cast<unsigned>(w.size(0)),     {}};
         const T* const bias = b.size() ? b.data() : nullptr;
-        // What does not come in quads is small: the gradients of a network's last layer.
-        if constexpr (Width == 4)
-            multiply_rounded<Tiles::square>(on, plan, product, y.data(), y.size(1), y.stride(0), bias, false,
-                                            scratch.data());
-        else
-            multiply<PlainProduct<T>>(on, plan, product, y.data(), y.size(1), y.stride(0), bias, false, scratch.data());
+        const auto multiply_by = [&]<class Math>(Math) {
+            multiply<Math>(on, plan, product, y.data(), y.size(1), y.stride(0), bias, false, scratch.data());
+        };
+        if constexpr (std::is_same_v<T, float> &&
+                      Width == 4) { // the rest is small: gradients of a network's last layer
+            if (plan.precision == MatmulPrecision::tf32) return multiply_by(TensorProduct<Tf32Words, 64, 64>());
+            if (plan.precision == MatmulPrecision::bf16) return multiply_by(TensorProduct<Bf16Words, 64, 64>());
+        }
+        multiply_by(PlainProduct<T>());
     };
     const auto with_width = [&]<bool X, bool W>() {
         in_quads(x, X ? 1 : 0) && in_quads(w, W ? 0 : 1) ? run.template operator()<X, W, 4>()

@@ -11,8 +11,10 @@
 //     a[0..3]: rows g, g + 8, g, g + 8 and words t, t, t + 4, t + 4 of a, 16 rows of 8 words
 //     b[0..1]: column g and words t, t + 4 of b, 8 columns of 8 words
 //     sums[0..3]: rows g, g, g + 8, g + 8 and columns 2 t, 2 t + 1, 2 t, 2 t + 1 of the 16 x 8 sums
-// Source: PTX ISA, "Matrix fragments for mma.m16n8k8" and "mma.m16n8k16". Without nvcc the same words are multiplied
-// lane by lane, for tests.
+// `load_matrices` brings numbers of 16 bits from shared memory into that form: four matrices of 8 rows of 16 bytes,
+// lane i giving the address of row i % 8 of matrix i / 8; words[m] is then word t of row g of matrix m, or, transposed,
+// rows 2 t and 2 t + 1 of column g. Source: PTX ISA, "Matrix fragments for mma.m16n8k8" and "mma.m16n8k16", "ldmatrix".
+// Without nvcc the same words are multiplied lane by lane, for tests.
 
 namespace espalier::inline ESPALIER_BACKEND {
 namespace kernels {
@@ -56,6 +58,21 @@ __device__ inline void mma(Bf16Words, float (&sums)[4], const std::uint32_t (&a)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+/// Four matrices from shared memory.
+template <bool Transposed> __device__ void load_matrices(std::uint32_t (&words)[4], const void* row) {
+    const auto at = static_cast<unsigned>(__cvta_generic_to_shared(row));
+    if constexpr (Transposed)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                     : "r"(at)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                     : "r"(at)
+                     : "memory");
+}
+
 #else
 
 namespace emulated {
@@ -83,6 +100,17 @@ struct Offer {
 
 inline std::uint32_t Tf32Words::pack(const float* x) { return emulated::tf32(x[0]); }
 inline std::uint32_t Bf16Words::pack(const float* x) { return emulated::bf16(x[0]) | emulated::bf16(x[1]) << 16; }
+
+template <bool Transposed> void load_matrices(std::uint32_t (&words)[4], const void* row) {
+    const auto rows = cudaEmulatedWarp(reinterpret_cast<std::uintptr_t>(row));
+    const unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const auto number = [&](unsigned matrix, unsigned i, unsigned j) -> std::uint32_t {
+        return reinterpret_cast<const std::uint16_t*>(rows[matrix * 8 + i])[j];
+    };
+    for (unsigned m = 0; m < 4; ++m)
+        words[m] = Transposed ? number(m, 2 * t, g) | number(m, 2 * t + 1, g) << 16
+                              : number(m, g, 2 * t) | number(m, g, 2 * t + 1) << 16;
+}
 
 template <class Format>
 void mma(Format format, float (&sums)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {

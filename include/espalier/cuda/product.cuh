@@ -229,8 +229,9 @@ struct ProductPlan {
     Index elements;            ///< of all of y
     Index splits;              ///< ranges of terms that are summed apart
     MatmulPrecision precision; ///< of floats, where `multiply_rounded` is asked
-    /// Elements that the product takes: the sums of each range.
-    Index scratch() const { return splits > 1 ? splits * elements : 0; }
+    Index copies = 0;          ///< of operands, rounded: elements that they take before the sums
+    /// Elements that the product takes: copies, and the sums of each range.
+    Index scratch() const { return copies + (splits > 1 ? splits * elements : 0); }
 };
 
 /// The plan of a product; ranges of terms are split where the tiles alone leave a large GPU idle. It is in this
@@ -248,10 +249,11 @@ inline ProductPlan product_plan(Index rows, Index columns, Index terms, Index pa
             current_path() == Path::fast ? current_matmul_precision() : MatmulPrecision::fp32};
 }
 
-/// Queues a product, whose own `output` is set here: to y, with rows of `columns` elements every `pitch`.
-template <class Math, class Product, class T>
-void multiply(Cuda on, const ProductPlan& plan, Product product, T* y, Index columns, Index pitch, const T* bias,
-              bool adds, T* scratch) {
+/// Queues a product by a kernel with tiles as those of Math, whose own `output` is set here: to y, with rows of
+/// `columns` elements every `pitch`.
+template <class Math, class Kernel, class Product, class T>
+void multiply_in(Cuda on, const ProductPlan& plan, Kernel* kernel, std::size_t shared_bytes, Product product, T* y,
+                 Index columns, Index pitch, const T* bias, bool adds, T* scratch) {
     if (plan.elements == 0) return;
     const bool whole = plan.splits == 1;
     product.output =
@@ -260,12 +262,19 @@ void multiply(Cuda on, const ProductPlan& plan, Product product, T* y, Index col
     const auto column_tiles = static_cast<unsigned>((plan.columns + Math::columns - 1) / Math::columns);
     launch(on.stream,
            {{row_tiles * column_tiles * static_cast<unsigned>(plan.parts), static_cast<unsigned>(plan.splits)},
-            Math::threads},
-           product_kernel<Math, Product>, product, row_tiles, column_tiles);
+            Math::threads,
+            shared_bytes},
+           kernel, product, row_tiles, column_tiles);
     if (whole) return;
     launch(on.stream, elements(plan.elements), add_splits_kernel<T>, y, pitch, scratch,
            static_cast<unsigned>(plan.elements), static_cast<unsigned>(columns), static_cast<unsigned>(plan.splits),
            bias, adds);
+}
+/// As above, of operands of type T.
+template <class Math, class Product, class T>
+void multiply(Cuda on, const ProductPlan& plan, const Product& product, T* y, Index columns, Index pitch, const T* bias,
+              bool adds, T* scratch) {
+    multiply_in<Math>(on, plan, product_kernel<Math, Product>, 0, product, y, columns, pitch, bias, adds, scratch);
 }
 
 } // namespace kernels

@@ -75,30 +75,21 @@ private:
     static __device__ unsigned first_column() { return threadIdx.x / 32 % (Columns / 32) * 32; }
 };
 
-/// Tiles that a product on tensor cores may have; each is a kernel of its own.
-enum class Tiles {
-    square, ///< 64 x 64
-    fitting ///< as well tall ones, 128 x 32 or 64, where there is no second half for them, or enough of them
-};
-/// As `multiply`, in the plan's precision.
-template <Tiles tiles = Tiles::fitting, class Product, class T>
+/// As `multiply`, of floats rounded to tf32 if the plan says so. Tiles are tall where there is no second half for them,
+/// or enough of them.
+template <class Product, class T>
 void multiply_rounded(Cuda on, const ProductPlan& plan, const Product& product, T* y, Index columns, Index pitch,
                       const T* bias, bool adds, T* scratch) {
     const auto run = [&]<class Math>(Math) {
         multiply<Math>(on, plan, product, y, columns, pitch, bias, adds, scratch);
     };
-    if constexpr (std::is_same_v<T, float>) {
-        const auto on_tensor_cores = [&]<class Format>(Format) {
-            if constexpr (tiles == Tiles::fitting) {
-                if (plan.columns <= 32) return run(TensorProduct<Format, 128, 32>());
-                const Index tall = (plan.rows + 127) / 128 * ((plan.columns + 63) / 64) * plan.parts;
-                if (tall >= 264) return run(TensorProduct<Format, 128, 64>());
-            }
-            run(TensorProduct<Format, 64, 64>());
-        };
-        if (plan.precision == MatmulPrecision::tf32) return on_tensor_cores(Tf32Words());
-        if (plan.precision == MatmulPrecision::bf16) return on_tensor_cores(Bf16Words());
-    }
+    if constexpr (std::is_same_v<T, float>)
+        if (plan.precision == MatmulPrecision::tf32) {
+            if (plan.columns <= 32) return run(TensorProduct<Tf32Words, 128, 32>());
+            const Index tall = (plan.rows + 127) / 128 * ((plan.columns + 63) / 64) * plan.parts;
+            if (tall >= 264) return run(TensorProduct<Tf32Words, 128, 64>());
+            return run(TensorProduct<Tf32Words, 64, 64>());
+        }
     run(PlainProduct<T>());
 }
 

@@ -131,7 +131,7 @@ void conv2d_forward_on(Cuda on, const Deferred<T>& input, const Tensor<T>& w, co
         const Tensor<T> taps = depthwise_taps(w);
         return kernels::conv2d_depthwise(on, view<4>(x), view<3>(taps), view<1>(b), o, mutable_view<4>(y));
     }
-    const auto plan = kernels::conv2d_plan(on, view<4>(w), o, view<4>(y));
+    const auto plan = kernels::conv2d_plan(on, view<4>(x), view<4>(w), o, view<4>(y));
     Tensor<T> scratch({plan.scratch()}, y.device());
     kernels::conv2d(on, plan, view<4>(x), view<4>(w), view<1>(b), o, mutable_flat(scratch), mutable_view<4>(y));
 }
@@ -206,7 +206,7 @@ void conv2d_data_gradient_on(Cuda on, const Deferred<T>& gradient, const Tensor<
         const Tensor<T> taps = depthwise_taps(w);
         return kernels::conv2d_depthwise_data_gradient(on, view<4>(dy), view<3>(taps), o, adds, mutable_view<4>(dx));
     }
-    const auto plan = kernels::conv2d_data_gradient_plan(on, view<4>(w), o, view<4>(dx));
+    const auto plan = kernels::conv2d_data_gradient_plan(on, view<4>(dy), view<4>(w), o, view<4>(dx));
     Tensor<T> scratch({plan.scratch()}, dx.device());
     kernels::conv2d_data_gradient(on, plan, view<4>(dy), view<4>(w), o, adds, mutable_flat(scratch),
                                   mutable_view<4>(dx));
@@ -266,7 +266,7 @@ void conv2d_weight_gradient_on(Cuda on, const Deferred<T>& input, const Deferred
         return kernels::conv2d_depthwise_weight_gradient(on, view<4>(x), view<4>(dy), o, mutable_flat(scratch),
                                                          mutable_view<4>(dw));
     }
-    const auto plan = kernels::conv2d_weight_gradient_plan(on, view<4>(dy), o, view<4>(dw));
+    const auto plan = kernels::conv2d_weight_gradient_plan(on, view<4>(x), view<4>(dy), o, view<4>(dw));
     Tensor<T> scratch({plan.scratch()}, dw.device());
     kernels::conv2d_weight_gradient(on, plan, view<4>(x), view<4>(dy), o, mutable_flat(scratch), mutable_view<4>(dw));
 }
