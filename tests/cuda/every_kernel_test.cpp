@@ -32,12 +32,16 @@ namespace {
 
 template <class T> using Op = std::function<Var<T>(std::vector<Var<T>>&)>;
 
-template <class T> std::vector<Tensor<T>> run_on(Device device, const Op<T>& op, const std::vector<Shape>& shapes) {
+template <class T> using Draw = Tensor<T> (*)(const Shape&, const char*);
+
+template <class T>
+std::vector<Tensor<T>> run_on(Device device, const Op<T>& op, const std::vector<Shape>& shapes,
+                              Draw<T> draw = random_tensor<T>) {
     std::vector<Var<T>> x;
     for (std::size_t i = 0; i < shapes.size(); ++i)
-        x.push_back(parameter(random_tensor<T>(shapes[i], join_text("x", i).c_str()).to(device)));
+        x.push_back(parameter(draw(shapes[i], join_text("x", i).c_str()).to(device)));
     const Var<T> y = op(x);
-    y.backward(random_tensor<T>(y.shape(), "dy").to(device));
+    y.backward(draw(y.shape(), "dy").to(device));
     std::vector<Tensor<T>> results{y.value()};
     for (const Var<T>& v : x) results.push_back(v.grad().defined() ? v.grad() : zeros_like(v.value()));
     return results;
@@ -106,6 +110,25 @@ TEST_CASE_TEMPLATE("every op on the device as on the CPU: products", T, float, d
     const PathScope exact(Path::fixed_order);
     conv({1, 4, 4, 3}, {5, 3, 3, 3}, {.padding = 1});
     check("linear", {{5, 7}, {3, 7}, {3}}, [](auto& v) { return linear(v[0], v[1], v[2]); });
+}
+
+TEST_CASE_TEMPLATE("every product on the device as on the CPU: tensor cores", T, float) {
+    const auto check = [](const std::vector<Shape>& shapes, const Op<T>& op) {
+        const auto expected = run_on<T>(Device::cpu, op, shapes, whole_numbers);
+        for (const MatmulPrecision precision : {MatmulPrecision::tf32, MatmulPrecision::bf16}) {
+            const MatmulPrecisionScope scope(precision);
+            const auto got = run_on<T>(device_under_test(), op, shapes, whole_numbers);
+            for (std::size_t i = 0; i < expected.size(); ++i) CHECK(same_bits(got[i], expected[i])); // exact sums
+        }
+    };
+    const auto conv = [&](const Shape& x, const Shape& w, const Conv2dOptions& o) {
+        check({x, w, {w[0]}}, [o](auto& v) { return conv2d(v[0], v[1], v[2], o); });
+    };
+    conv({2, 5, 4, 3}, {5, 3, 3, 3}, {.padding = 1});
+    conv({1, 6, 5, 8}, {12, 3, 3, 8}, {.stride = 2, .padding = 1});
+    conv({1, 4, 4, 4}, {6, 3, 3, 2}, {.padding = 1, .groups = 2});
+    conv({1, 3, 3, 40}, {72, 1, 1, 40}, {});
+    check({{8, 12}, {4, 12}, {4}}, [](auto& v) { return linear(v[0], v[1], v[2]); });
 }
 
 TEST_CASE_TEMPLATE("every op on the device as on the CPU: maps", T, float, double) {

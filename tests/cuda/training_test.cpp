@@ -6,10 +6,12 @@
 #include <espalier/io/export_graph.hpp>
 #include <espalier/io/sensitivity_file.hpp>
 #include <espalier/models/resnet.hpp>
+#include <espalier/nn/initialize.hpp>
 #include <espalier/ops/arithmetic.hpp>
 #include <espalier/ops/cross_entropy.hpp>
 #include <espalier/pruning/latency_table.hpp>
 #include <espalier/pruning/planner.hpp>
+#include <espalier/pruning/soft_pruning.hpp>
 #include <espalier/pruning/sparsity.hpp>
 #include <espalier/pruning/surgery.hpp>
 #include <espalier/regularizers/feature_flow.hpp>
@@ -82,6 +84,21 @@ TEST_CASE("a network on the device: training, pruning and training on as on the 
     CHECK(gpu.model.device() == device_under_test());
     CHECK(gpu.model.parameter_count() == cpu.model.parameter_count());
     compare(1e-3); // after two steps more, of a network that has half its channels
+}
+
+TEST_CASE("soft pruning and a fresh start leave a network where it is") {
+    Run cpu(Device::cpu), gpu(device_under_test());
+    for (Run* const run : {&cpu, &gpu}) {
+        const auto plan = pruning::plan(run->model, {8, 8, 3}, {.keep_macs = 0.5});
+        pruning::soft_prune(plan, run->model);
+    }
+    CHECK(gpu.model.device() == device_under_test());
+    check_close(gpu.logits(), cpu.logits().cast<double>(), 1000); // other orders of sums, through nine layers
+    for (Run* const run : {&cpu, &gpu}) initialize(run->model, Init::he(), 7);
+    CHECK(gpu.model.device() == device_under_test());
+    for (const auto& [name, var] : gpu.model.parameters()) CHECK(same_bits(var.value(), cpu.model.find(name).value()));
+    for (const auto& [name, var] : gpu.model.buffers()) CHECK(same_bits(var.value(), cpu.model.find(name).value()));
+    CHECK(gpu.train().size() == 2);
 }
 
 TEST_CASE("a trainer and evaluate: the same bits from batches that were made on either device") {

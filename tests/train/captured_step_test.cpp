@@ -336,6 +336,31 @@ TEST_CASE("CapturedStep: what a replay can't do is an error, and the step works 
     Sgd<float> optimizer(std::vector<NamedVar<float>>{{"w", w}}, {.learning_rate = 0.1});
     fails([&] { optimizer.set_learning_rate(0.2); }, "Optimizer::set_learning_rate: expected to be called outside");
     CHECK(optimizer.learning_rate() == 0.1);
+    const Index steps = optimizer.steps();
+    fails([&] { optimizer.step(), throw StateError("after an update"); }, "after an update");
+    CHECK(optimizer.steps() == steps); // nothing of the step has happened, so nothing is counted
+}
+
+TEST_CASE("CapturedStep: another path or precision is not what was recorded") {
+    const auto x = on_device(random_tensor<float>({8, 64})), w = on_device(random_tensor<float>({16, 64}, "w"));
+    Tensor<float> y;
+    CapturedStep captured(device_under_test(), [&] { y = linear(x, w).value(); });
+    const auto expected = [&] { return linear(x, w).value(); };
+    for (int call = 0; call < 3; ++call) captured();
+    CHECK(captured.is_captured() == on_gpu());
+    for (int call = 0; call < 3; ++call) {
+        const MatmulPrecisionScope precision(MatmulPrecision::bf16);
+        CHECK(captured.is_captured() == (on_gpu() && call > 1));
+        captured();
+        CHECK(same_bits(y, expected()));
+    }
+    for (int call = 0; call < 3; ++call) {
+        const PathScope path(Path::fixed_order);
+        captured();
+        CHECK(same_bits(y, expected()));
+    }
+    captured();
+    CHECK(same_bits(y, expected()));
 }
 
 TEST_CASE("Tensor::copy_from: the same memory, other elements; another shape is an error") {

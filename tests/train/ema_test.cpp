@@ -196,6 +196,18 @@ TEST_CASE("ema: same bits for 1 and 2 threads, beyond one range of elements; not
     });
 }
 
+TEST_CASE("ema: a module that moves to another device leaves its averages behind, which is an error") {
+    if (device_under_test() == Device::cpu) return;
+    Net<float> net;
+    Ema<float> ema(net, {.decay = 0.5});
+    net.to(Device::cpu);
+    CHECK_THROWS_WITH_AS(ema.update(), doctest::Contains("Ema::update: expected operands on one"), DeviceError);
+    CHECK_THROWS_WITH_AS(ema.swap(), doctest::Contains("Ema::swap: expected operands on one"), DeviceError);
+    CHECK(ema.updates() == 0);
+    net.to(device_under_test());
+    ema.update();
+}
+
 TEST_CASE("ema: a decay out of range is an error") {
     const Net<float> net;
     CHECK_THROWS_WITH_AS(Ema<float>(net, {.decay = 1}), "Ema: expected a decay in [0, 1), got 1", ShapeError);

@@ -16,7 +16,7 @@ namespace detail {
 /// What is noted while a step is recorded to be replayed (train/captured_step.hpp), by whom its replay concerns.
 struct Recording {
     bool queues_kernels = true;                   ///< they are recorded, not run; false: only watched
-    std::vector<std::function<void()>> on_replay; ///< what the host does at every replay
+    std::vector<std::function<void()>> on_replay; ///< what the host does at every replay, the first included
     Index holds_for = std::numeric_limits<Index>::max();
 };
 inline Recording*& thread_recording() {
@@ -40,10 +40,18 @@ inline bool is_recording() {
     const detail::Recording* const recording = detail::thread_recording();
     return recording && recording->queues_kernels;
 }
-/// While a step is recorded, `f` is called by the host at every replay of it; else nothing happens. For counters that
-/// the host keeps beside those of the GPU.
+/// While a step is recorded, `f` is called by the host at every replay of it, the first of which follows at once; else
+/// nothing happens.
 inline void on_replay(std::function<void()> f) {
     if (is_recording()) detail::thread_recording()->on_replay.push_back(std::move(f));
+}
+/// Calls `f` once for each step that happens, now or, while one is recorded, at every replay: for counters that the
+/// host keeps beside those of the GPU. A recording that fails leaves them alone.
+template <class F> void every_call(const F& f) {
+    if (is_recording())
+        on_replay(f);
+    else
+        f();
 }
 /// Says of a number that the host computes in a step (the strength of a penalty that warms up) that it is the same for
 /// `calls` calls of that step, this one included: the one after them runs it as it is, and it is recorded anew.

@@ -18,12 +18,14 @@ __global__ void reduce_run_kernel(Y* y, Index rows, Index Q, Term term, Finish f
     if (threadIdx.x == 0) y[p * gridDim.x + blockIdx.x] = static_cast<Y>(finish(sum));
 }
 
-// Sums down columns. A block of 32 x 8 threads takes one p, one range of rows and 32 columns: thread (c, i) adds every
-// eighth row from i on, then thread (c, 0) adds the eight, in order. Shared memory: 2 KiB.
+// Sums down columns. A block of 32 x 8 threads takes one p, one of `ranges` of rows and 32 columns: thread (c, i) adds
+// every eighth row from i on, then thread (c, 0) adds the eight, in order. Shared memory: 2 KiB.
 template <class Y, class Term, class Finish, class... X>
-__global__ void reduce_columns_kernel(Y* y, Index rows, Index Q, Index R, Term term, Finish finish, const X*... x) {
+__global__ void reduce_columns_kernel(Y* y, Index rows, unsigned ranges, Index Q, Index R, Term term, Finish finish,
+                                      const X*... x) {
     __shared__ double partial[8][32];
-    const Index p = blockIdx.y, r = Index(blockIdx.z) * 32 + threadIdx.x, first = Index(blockIdx.x) * rows;
+    const unsigned range = blockIdx.x % ranges;
+    const Index p = blockIdx.y, r = Index(blockIdx.x / ranges) * 32 + threadIdx.x, first = range * rows;
     const Index last = first + rows < Q ? first + rows : Q;
     double sum = 0;
     if (r < R)
@@ -33,7 +35,7 @@ __global__ void reduce_columns_kernel(Y* y, Index rows, Index Q, Index R, Term t
     __syncthreads();
     if (threadIdx.y > 0 || r >= R) return;
     for (int i = 1; i < 8; ++i) sum += partial[i][threadIdx.x];
-    y[(p * gridDim.x + blockIdx.x) * R + r] = static_cast<Y>(finish(sum));
+    y[(p * ranges + range) * R + r] = static_cast<Y>(finish(sum));
 }
 
 // One thread a sum: adds the partial ones, in order.
@@ -53,16 +55,16 @@ void reduce_middle(Cuda on, View<T, 2> y, View<double, 1> scratch, Term term, Fi
     const Index P = y.size(0), R = y.size(1), Q = std::max({x.size(1)...});
     const ReduceBlocks split = reduce_blocks(P, Q, R);
     const auto rows = [&]<class Y, class Last>(Y* to, Last last) {
-        constexpr Index most = 65535; // of a grid's second and third extent
+        constexpr Index most = 65535; // of a grid's second extent
         for (Index p = 0; p < P; p += most) {
             const auto blocks = static_cast<unsigned>(split.count), many = static_cast<unsigned>(std::min(most, P - p));
             if (R == 1)
                 launch(on.stream, {{blocks, many}, 256}, reduce_run_kernel<Y, Term, Last, X...>, to + p * blocks,
                        split.rows, Q, term, last, x.data() + p * Q...);
             else
-                launch(on.stream, {{blocks, many, static_cast<unsigned>((R + 31) / 32)}, {32, 8}},
-                       reduce_columns_kernel<Y, Term, Last, X...>, to + p * blocks * R, split.rows, Q, R, term, last,
-                       x.data() + p * Q * R...);
+                launch(on.stream, {{blocks * static_cast<unsigned>((R + 31) / 32), many}, {32, 8}},
+                       reduce_columns_kernel<Y, Term, Last, X...>, to + p * blocks * R, split.rows, blocks, Q, R, term,
+                       last, x.data() + p * Q * R...);
         }
     };
     if (split.count == 1) return rows(y.data(), finish);

@@ -10,7 +10,13 @@ template <class T> class DeviceScope {
 public:
     /// The module outlives the scope.
     DeviceScope(Module<T>& module, Device device) : module_(module), previous_(module.device()) { module.to(device); }
-    ~DeviceScope() { module_.to(previous_); } // into memory that it left to the pool, so there is room
+    ~DeviceScope() {
+        try {
+            module_.to(previous_); // into memory that it left to the pool, so there is room
+        } catch (...) {
+            // The GPU has failed, as whoever uses it next is told; here the first error may be on its way.
+        }
+    }
     DeviceScope(const DeviceScope&) = delete;
     DeviceScope& operator=(const DeviceScope&) = delete;
 

@@ -79,13 +79,13 @@ template <class T> void initialize(const Module<T>& module, const Init& init, st
             Var<T> target = var;
             if (last == "weight") {
                 weight = var.shape();
-                target.set_value(draw_weight<T>(weight, init, Random(seed, name)));
+                target.set_value(draw_weight<T>(weight, init, Random(seed, name)).to(var.device()));
             } else if (last == "bias") {
-                target.set_value(draw_bias<T>(weight, init, Random(seed, name)));
+                target.set_value(draw_bias<T>(weight, init, Random(seed, name)).to(var.device()));
             } else if (last == "gamma" || last == "running_var") {
-                target.set_value(Tensor<T>::ones(var.shape()));
+                target.set_value(Tensor<T>::ones(var.shape(), var.device()));
             } else if (last == "beta" || last == "running_mean" || last == "constant") {
-                target.set_value(Tensor<T>::zeros(var.shape()));
+                target.set_value(Tensor<T>::zeros(var.shape(), var.device()));
             }
         }
 }

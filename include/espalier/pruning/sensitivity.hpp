@@ -97,10 +97,12 @@ std::vector<SensitivityPoint> scan(const std::vector<Network<T>>& replicas, cons
             }
 
     const Path path = current_path();
+    const MatmulPrecision precision = current_matmul_precision();
     std::atomic<std::size_t> next = 0;
     std::mutex one_at_a_time;
     parallel_for(static_cast<Index>(replicas.size()), [&](Index worker) {
-        const PathScope scope(path);
+        const PathScope path_scope(path);
+        const MatmulPrecisionScope precision_scope(precision);
         const auto r = static_cast<std::size_t>(worker);
         Module<T>& model = replicas[r].module;
         for (std::size_t p; (p = next.fetch_add(1)) < points.size();) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/core/compiled.hpp>
+#include <espalier/nn/device_scope.hpp>
 #include <espalier/pruning/mask.hpp>
 
 namespace espalier::inline ESPALIER_BACKEND {
@@ -16,6 +17,7 @@ enum class Zeroing {
 namespace detail {
 
 template <class T> void zero_channels(const Plan& plan, const Network<T>& net, Zeroing what) {
+    const DeviceScope<T> cpu(net.module, Device::cpu);
     const ChannelGraph<T> graph(trace_image(net, plan.image), plan.joins);
     const Removal<T> removal = detail::removal(plan, graph);
     expect<StateError>(!removal.empty(), "soft_prune: expected a plan that cuts channels, got one that keeps all");

@@ -3,6 +3,7 @@
 #include <espalier/core/compiled.hpp>
 #include <espalier/core/recording.hpp>
 #include <espalier/core/scoped_value.hpp>
+#include <espalier/tensor/device.hpp>
 #include <espalier/tensor/storage.hpp>
 
 #include <functional>
@@ -28,8 +29,8 @@ namespace espalier::inline ESPALIER_BACKEND {
 /// The function may not wait for the GPU (`item`, `to`) and is not run by a replay: what it reads from the CPU is a
 /// constant, and what one step hands to the next must be changed in place, as optimizers, batch norm and dropout do.
 /// Learning rate, step counters and streams of random numbers live on the GPU and move. A penalty that gets stronger
-/// says how long it stays (`holds_for`); surgery, `Module::to` and loading make the recording out of date. The next
-/// call then is as the first.
+/// says how long it stays (`holds_for`); surgery, `Module::to`, loading, and another `Path` or `MatmulPrecision` of the
+/// thread make the recording out of date. The next call then is as the first.
 class CapturedStep {
 public:
     /// Of work that `f` queues on that device. What it refers to outlives this.
@@ -78,6 +79,8 @@ struct CapturedStep::Graph {
 #endif
     detail::Recording recording;
     std::uint64_t memory_moves = 0;
+    Path path = current_path();
+    MatmulPrecision precision = current_matmul_precision();
 };
 
 ESPALIER_BODY CapturedStep::CapturedStep(Device device, std::function<void()> f) : device_(device), f_(std::move(f)) {}
@@ -85,7 +88,8 @@ ESPALIER_BODY CapturedStep::CapturedStep(Device device, std::function<void()> f)
 ESPALIER_BODY CapturedStep::~CapturedStep() { forget(); }
 
 ESPALIER_BODY bool CapturedStep::is_captured() const {
-    return graph_ && graph_->recording.holds_for > 0 && graph_->memory_moves == detail::memory_moves();
+    return graph_ && graph_->recording.holds_for > 0 && graph_->memory_moves == detail::memory_moves() &&
+           graph_->path == current_path() && graph_->precision == current_matmul_precision();
 }
 ESPALIER_BODY void CapturedStep::reset() {
     forget();
@@ -101,19 +105,20 @@ ESPALIER_BODY void CapturedStep::operator()() {
     if (device_ == Device::cpu) return f_();
 #if ESPALIER_CUDA
     expect_not_recording("CapturedStep");
-    if (is_captured()) {
-        for (const auto& f : graph_->recording.on_replay) f();
-    } else if (warm_ && !graph_) {
-        record();
-    } else { // as it is: what is made once comes to be, and it shows how long the recording would hold
-        reset();
-        detail::Recording watched;
-        watched.queues_kernels = false;
-        const ScopedValue<detail::Recording*> scope(detail::thread_recording(), &watched);
-        f_();
-        warm_ = watched.holds_for > 1;
-        return;
+    if (!is_captured()) {
+        if (warm_ && !graph_) {
+            record();
+        } else { // as it is: what is made once comes to be, and it shows how long the recording would hold
+            reset();
+            detail::Recording watched;
+            watched.queues_kernels = false;
+            const ScopedValue<detail::Recording*> scope(detail::thread_recording(), &watched);
+            f_();
+            warm_ = watched.holds_for > 1;
+            return;
+        }
     }
+    for (const auto& f : graph_->recording.on_replay) f();
     --graph_->recording.holds_for;
     detail::check_cuda("CapturedStep", cudaGraphLaunch(graph_->executable, current_stream()));
 #else
@@ -123,6 +128,7 @@ ESPALIER_BODY void CapturedStep::operator()() {
 
 ESPALIER_BODY void CapturedStep::record() {
 #if ESPALIER_CUDA
+    warm_ = false; // should it fail
     auto made = std::make_unique<Graph>();
     const cudaStream_t stream = current_stream();
     cudaGraph_t graph = nullptr;
@@ -135,15 +141,20 @@ ESPALIER_BODY void CapturedStep::record() {
     } catch (...) {
         cudaStreamEndCapture(stream, &graph);
         if (graph) cudaGraphDestroy(graph);
-        warm_ = false;
         throw;
     }
     detail::check_cuda("CapturedStep", cudaStreamEndCapture(stream, &graph));
-    const cudaError_t status = cudaGraphInstantiate(&made->executable, graph, 0);
+    cudaError_t status = cudaGraphInstantiate(&made->executable, graph, 0);
+    if (status == cudaErrorMemoryAllocation) { // what the pool keeps for others may be what is missing
+        cudaGetLastError();
+        MemoryPool::instance(Device::cuda).release_cached();
+        status = cudaGraphInstantiate(&made->executable, graph, 0);
+    }
     cudaGraphDestroy(graph);
     detail::check_cuda("CapturedStep", status);
     made->memory_moves = detail::memory_moves();
     graph_ = std::move(made);
+    warm_ = true;
 #endif
 }
 

@@ -31,14 +31,18 @@ struct EmaOptions {
 
 namespace kernels {
 
-/// a += weight * (x - a); a, x: [N]. One range of elements a thread.
-template <class T> void move_towards(Cpu, T weight, View<const T, 1> x, View<T, 1> a) {
+/// A value and its average.
+template <class T> struct AveragedValue {
+    View<const T, 1> x; ///< [N], the value
+    View<T, 1> a;       ///< [N], the average
+};
+/// a += weight * (x - a) for each of them. One range of elements a thread.
+template <class T> void move_towards(Cpu, T weight, const std::vector<AveragedValue<T>>& all) {
     constexpr Index grain = 16384;
-    parallel_ranges(a.size(), grain, [&](Index begin, Index end) {
-        const T* const from = x.data();
-        T* const to = a.data();
-        for (Index i = begin; i < end; ++i) to[i] += weight * (from[i] - to[i]);
-    });
+    for (const auto& [x, a] : all)
+        parallel_ranges(a.size(), grain, [&, from = x.data(), to = a.data()](Index begin, Index end) {
+            for (Index i = begin; i < end; ++i) to[i] += weight * (from[i] - to[i]);
+        });
 }
 
 #if ESPALIER_CUDA
@@ -51,8 +55,10 @@ template <class T> struct MoveElement {
     __device__ void operator()(Index i) const { a[i] += weight * (x[i] - a[i]); }
 };
 /// As on the CPU.
-template <class T> void move_towards(Cuda on, T weight, View<const T, 1> x, View<T, 1> a) {
-    for_each(on, a.size(), MoveElement<T>{weight, x.data(), a.data()});
+template <class T> void move_towards(Cuda on, T weight, const std::vector<AveragedValue<T>>& all) {
+    std::vector<std::pair<Index, MoveElement<T>>> elements;
+    for (const auto& [x, a] : all) elements.push_back({a.size(), {weight, x.data(), a.data()}});
+    for_each_of(on, elements);
 }
 #endif
 
@@ -82,29 +88,31 @@ public:
 
     /// Moves each average towards the value that its variable has now.
     /// @throws StateError, with nothing changed, while the averages are in the module, or if surgery changed a variable
-    /// and its cuts were not applied
+    /// and its cuts were not applied; DeviceError, likewise, if the variables moved to another device since this was
+    /// made
     void update() {
         expect_outside("Ema::update");
-        expect_shapes("Ema::update");
-        const double n = static_cast<double>(updates_++), ramp = (1 + n) / (10 + n);
-        on_replay([this] { ++updates_; });
+        expect_fit("Ema::update");
+        const double n = static_cast<double>(updates_), ramp = (1 + n) / (10 + n);
+        every_call([this] { ++updates_; });
         const bool ramps = options_.start == EmaStart::ramped && ramp < options_.decay;
         if (ramps) holds_for(1);
         const double decay = ramps ? ramp : options_.decay;
-        for (Slot& slot : slots_)
-            dispatch(slot.of.var.device(), [&](auto on) {
-                kernels::move_towards(on, static_cast<T>(1 - decay), flat(slot.of.var.value()),
-                                      mutable_flat(slot.average));
-            });
+        if (slots_.empty()) return;
+        std::vector<kernels::AveragedValue<T>> all;
+        for (Slot& slot : slots_) all.push_back({flat(slot.of.var.value()), mutable_flat(slot.average)});
+        dispatch(slots_[0].average.device(),
+                 [&](auto on) { kernels::move_towards(on, static_cast<T>(1 - decay), all); });
     }
     /// Updates made so far.
     Index updates() const { return updates_; }
 
     /// Exchanges averages and module: what was in the module is kept here until the next call puts it back. Surgery
     /// waits until then.
-    /// @throws StateError, with nothing changed, if surgery changed a variable and its cuts were not applied
+    /// @throws StateError, with nothing changed, if surgery changed a variable and its cuts were not applied;
+    /// DeviceError, likewise, if the variables moved to another device since this was made
     void swap() {
-        if (where_ == Where::outside) expect_shapes("Ema::swap");
+        if (where_ == Where::outside) expect_fit("Ema::swap");
         for (Slot& slot : slots_) std::swap(slot.of.var.mutable_value(), slot.average);
         detail::memory_moved();
         where_ = where_ == Where::outside ? Where::inside : Where::outside;
@@ -163,10 +171,12 @@ private:
     void expect_outside(const char* who) const {
         expect<StateError>(where_ == Where::outside, who, ": expected the averages beside the module, got them in it");
     }
-    void expect_shapes(const char* who) const {
-        for (const auto& [of, average] : slots_)
+    void expect_fit(const char* who) const {
+        for (const auto& [of, average] : slots_) {
+            expect_same_device(who, of.var, average);
             expect<StateError>(average.shape() == of.var.shape(), who, ": expected an average ", of.var.shape(),
                                " for '", of.name, "', got ", average.shape(), "; apply the cuts of surgery first");
+        }
     }
 
     EmaOptions options_;

@@ -18,12 +18,18 @@ namespace espalier::inline ESPALIER_BACKEND {
 
 namespace kernels {
 
-/// x = 0 where kept = 0, whatever x was, NaN included; x, kept: [N]. One range of elements a thread.
-template <class T> void zero_masked(Cpu, View<const std::uint8_t, 1> kept, View<T, 1> x) {
-    parallel_ranges(x.size(), update_grain, [&](Index begin, Index end) {
-        for (Index i = begin; i < end; ++i)
-            if (kept(i) == 0) x(i) = T(0);
-    });
+/// Values and their mask.
+template <class T> struct MaskedValues {
+    View<const std::uint8_t, 1> kept; ///< [N], 0: masked
+    View<T, 1> x;                     ///< [N]
+};
+/// x = 0 where kept = 0, whatever x was, NaN included, of each of them. One range of elements a thread.
+template <class T> void zero_masked(Cpu, const std::vector<MaskedValues<T>>& all) {
+    for (const auto& [kept, x] : all)
+        parallel_ranges(x.size(), update_grain, [mask = kept.data(), to = x.data()](Index begin, Index end) {
+            for (Index i = begin; i < end; ++i)
+                if (mask[i] == 0) to[i] = T(0);
+        });
 }
 
 #if ESPALIER_CUDA
@@ -37,8 +43,10 @@ template <class T> struct ZeroMasked {
     }
 };
 /// As on the CPU.
-template <class T> void zero_masked(Cuda on, View<const std::uint8_t, 1> kept, View<T, 1> x) {
-    for_each(on, x.size(), ZeroMasked<T>{kept.data(), x.data()});
+template <class T> void zero_masked(Cuda on, const std::vector<MaskedValues<T>>& all) {
+    std::vector<std::pair<Index, ZeroMasked<T>>> elements;
+    for (const auto& [kept, x] : all) elements.push_back({x.size(), {kept.data(), x.data()}});
+    for_each_of(on, elements);
 }
 #endif
 
@@ -78,16 +86,15 @@ public:
     /// Sets masked entries of the model to zero; or of a model and an optimizer of it, after each step.
     /// @throws StateError, with nothing changed, if surgery changed a variable and its cuts were not applied
     /// @{
-    void apply() {
-        check_shapes("Masks::apply", masks_);
-        for (std::size_t i = 0; i < masks_.size(); ++i) zero(i, masks_[i].of.var.mutable_value());
-    }
+    void apply() { zero(of_model()); }
     void apply(Optimizer<T>& optimizer) {
-        apply();
+        auto all = of_model();
         optimizer.each_state([&](const Var<T>& var, Tensor<T>& state) {
             for (std::size_t i = 0; i < masks_.size(); ++i)
-                if (masks_[i].of.var.node() == var.node()) zero(i, state);
+                if (masks_[i].of.var.node() == var.node())
+                    all.push_back({flat(kept_on(state.device(), i)), mutable_flat(state)});
         });
+        zero(all);
     }
     /// @}
 
@@ -119,10 +126,22 @@ public:
     }
 
 private:
-    void zero(std::size_t i, Tensor<T>& x) {
+    std::vector<kernels::MaskedValues<T>> of_model() {
+        check_shapes("Masks::apply", masks_);
+        std::vector<kernels::MaskedValues<T>> all;
+        for (std::size_t i = 0; i < masks_.size(); ++i) {
+            Tensor<T>& x = masks_[i].of.var.mutable_value();
+            all.push_back({flat(kept_on(x.device(), i)), mutable_flat(x)});
+        }
+        return all;
+    }
+    const Tensor<std::uint8_t>& kept_on(Device device, std::size_t i) {
         Tensor<std::uint8_t>& kept = applied_[i];
-        if (!kept.defined() || kept.device() != x.device()) kept = masks_[i].kept.to(x.device());
-        dispatch(x.device(), [&](auto on) { kernels::zero_masked(on, flat(kept), mutable_flat(x)); });
+        if (!kept.defined() || kept.device() != device) kept = masks_[i].kept.to(device);
+        return kept;
+    }
+    void zero(const std::vector<kernels::MaskedValues<T>>& all) {
+        if (!all.empty()) dispatch(masks_[0].of.var.device(), [&](auto on) { kernels::zero_masked(on, all); });
     }
     void replace(std::vector<Mask<T>> masks) {
         masks_ = std::move(masks);
@@ -138,10 +157,9 @@ private:
                 return mask.of.var.node() == more.of.var.node();
             });
             if (mine == masks_.end()) {
-                masks_.push_back(more);
+                masks_.push_back({more.of, more.kept.clone()}); // whoever gave it may go on to change his
                 continue;
             }
-            mine->kept = mine->kept.clone(); // whoever gave it keeps his
             for (Index i = 0; i < mine->kept.size(); ++i)
                 if (more.kept.data()[i] == 0) mine->kept.mutable_data()[i] = 0;
         }

@@ -53,8 +53,7 @@ public:
                                    state_names_[i], " ", slot.parameter.var.shape(), " for '", slot.parameter.name,
                                    "', got ", slot.state[i].shape(), "; apply the cuts of surgery first");
         }
-        ++steps_;
-        on_replay([this] { ++steps_; });
+        every_call([this] { ++steps_; });
         dispatch(now_.device(),
                  [&](auto on) { kernels::increase(on, 1.0, View<double, 1>(now_.mutable_data() + 1, {1})); });
         std::vector<ParameterUpdate<T>> updates;
