@@ -234,10 +234,12 @@ def page(results, machine):
         errors = ", ".join(f"{e:.1e}" for e in r["errors"].get("espalier", {}).values())
         ours = "" if r["ours_ms"] is None else number(r["ours_ms"])
         lines.append(f"| {r['name']} | {ours} | {ratio} | {r['peer'] or ''} | {' | '.join(cells)} | {errors} |")
+    notes = {}  # what went wrong, with the rows in which it did
     for r in results:
-        lines += [line for why in r["failures"] for line in ("", f"{r['name']} failed: {why.splitlines()[0][:160]}")]
-        for variant, why in r["missing"].items():
-            lines += ["", f"{r['name']} without {variant}: {why.splitlines()[0][:160]}"]
+        for what in [f"failed, {why}" for why in r["failures"]] + [f"without {way}: {why}" for way, why in r["missing"].items()]:
+            notes.setdefault(what.splitlines()[0][:200], []).append(r["name"])
+    for what, names in notes.items():
+        lines += ["", f"{', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}: {what}"]
     return "\n".join(lines) + "\n"
 
 
