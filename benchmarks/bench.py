@@ -195,6 +195,10 @@ class PeerError(RuntimeError):
     pass
 
 
+class PeerLost(PeerError):
+    """It ended or is late with an answer: what comes next needs a new one."""
+
+
 class Server:
     """A program that answers requests, a line of JSON each."""
 
@@ -213,10 +217,10 @@ class Server:
         line, end = b"", time.monotonic() + limit
         while not line.endswith(b"\n"):
             if not select.select([self.process.stdout], [], [], max(0, end - time.monotonic()))[0]:
-                raise PeerError(f"expected an answer within {limit:.0f} s, got none")
+                raise PeerLost(f"expected an answer within {limit:.0f} s, got none")
             part = os.read(self.process.stdout.fileno(), 1 << 16)
             if not part:
-                raise PeerError(f"{self.command[-1]} ended with exit code {self.process.wait()}; see {self.log.name}")
+                raise PeerLost(f"{self.command[-1]} ended with exit code {self.process.wait()}; see {self.log.name}")
             line += part
         answer = json.loads(line)
         if "error" in answer:
@@ -297,16 +301,16 @@ class Bench:
             loaded = self.server("torch").ask("load", row=request, path=str(path))
             wanted = [v for v in loaded["variants"] if v not in failed and
                       (self.options.compile or not v.startswith("compiled"))]
-            errors = dict(loaded["errors"])
+            errors = {variant: max(of.values()) for variant, of in loaded["errors"].items()}
             for variant in wanted:
                 limit = self.options.compile_seconds if variant.startswith("compiled") else 600
                 begin = time.monotonic()
                 try:
-                    errors[variant] = self.server("torch").ask("prepare", limit, variant=variant)["error_of_results"]
+                    errors[variant] = max(self.server("torch").ask("prepare", limit, variant=variant)["errors"].values())
                     seconds[variant] = round(time.monotonic() - begin, 1)
                 except PeerError as error:
                     failed[variant] = str(error)
-                    if self.server("torch").process.poll() is not None or "expected an answer within" in str(error):
+                    if isinstance(error, PeerLost):
                         self.stop("torch")
                         break
             else:

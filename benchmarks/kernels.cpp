@@ -1,7 +1,7 @@
 // Single operations, timed by Google Benchmark: ours and, for convolutions, oneDNN's (peers/onednn.cpp). bench.py
 // drives it, says which shapes, and judges what `save` writes. Every call does what training does, packing of weights
-// included. With "device": "cuda" in the row ours is done on a GPU, convolutions in the row's "precision"; gpu.py
-// drives that. A program with CUDA does without Google Benchmark and oneDNN.
+// included. With "device": "cuda" in the row ours is done on a GPU, captured, convolutions in the row's "precision";
+// gpu.py drives that. A program with CUDA does without Google Benchmark and oneDNN.
 //
 //   {"do": "load", "row": {...}}                         -> the names of the variants
 //   {"do": "save", "path": "..."}                        -> inputs as `in:x`, results as `espalier:y`, safetensors
@@ -22,6 +22,7 @@
 #include <espalier/ops/linear.hpp>
 #include <espalier/ops/pool.hpp>
 #include <espalier/tensor/random.hpp>
+#include <espalier/train/captured_step.hpp>
 #include <espalier/train/sgd.hpp>
 
 #if !ESPALIER_CUDA
@@ -30,6 +31,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <optional>
 
 namespace espalier::bench {
@@ -277,11 +279,18 @@ const std::map<std::string, std::function<Work(const Json&, Index)>> operations{
                                                                                 {"peak", peak},
                                                                                 {"copy", copy}};
 
+/// It, with the calls of each set captured in a CUDA graph: what is timed is kernels and not the host that queues them.
+Variant captured(Variant variant, Index sets) {
+    auto steps = std::make_shared<std::deque<CapturedStep>>();
+    for (Index set = 0; set < sets; ++set) steps->emplace_back(variant.device, [run = variant.run, set] { run(set); });
+    variant.run = [steps](Index set) { (*steps)[static_cast<std::size_t>(set)](); };
+    return variant;
+}
+
 /// Milliseconds a call.
 /// @{
 #if ESPALIER_CUDA
-double time(const Variant& variant, Index sets, double seconds) {
-    constexpr Index group = 20; // calls between two looks at the clock: a GPU is waited for then
+double time(const Variant& variant, Index sets, Index group, double seconds) {
     const double start = steady_seconds();
     double passed = 0;
     Index calls = 0;
@@ -303,7 +312,7 @@ struct LastTime : benchmark::BenchmarkReporter {
     }
 };
 
-double time(const Variant& variant, Index sets, double seconds) {
+double time(const Variant& variant, Index sets, Index, double seconds) {
     benchmark::ClearRegisteredBenchmarks();
     benchmark::RegisterBenchmark(variant.name.c_str(),
                                  [&](benchmark::State& state) {
@@ -330,15 +339,18 @@ int main() {
     using namespace espalier::bench;
     Work work;
     std::optional<MatmulPrecisionScope> precision; // of the row
-    Index sets = 1;
+    Index sets = 1, group = 1;
     const auto load = [&](const Json& request) {
         const Json& row = request.at("row");
         work = Work();
-        MemoryPool::instance().release_cached();
+        MemoryPool::instance(device_of(row)).release_cached();
         precision.reset();
         precision.emplace(precision_of(row));
         sets = row.value("sets", Index(1));
+        group = group_of(row);
         work = operations.at(row.at("op").get<std::string>())(row, sets);
+        for (Variant& variant : work.variants)
+            if (variant.device != Device::cpu) variant = captured(std::move(variant), sets);
         Json names = Json::array();
         for (const Variant& variant : work.variants) names.push_back(variant.name);
         return Json{{"variants", names}};
@@ -356,7 +368,7 @@ int main() {
     const auto go = [&](const Json& request) {
         for (const Variant& variant : work.variants)
             if (variant.name == request.at("variant"))
-                return Json{{"ms", time(variant, sets, request.at("seconds").get<double>())}};
+                return Json{{"ms", time(variant, sets, group, request.at("seconds").get<double>())}};
         throw StateError("go: expected a variant of the row, got " + request.dump());
     };
     const auto about = [](const Json&) {

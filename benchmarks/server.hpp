@@ -16,6 +16,8 @@ using Json = nlohmann::json;
 
 /// Where a row is to be done: its "device", else the CPU.
 inline Device device_of(const Json& row) { return row.value("device", "cpu") == "cuda" ? Device::cuda : Device::cpu; }
+/// Calls between two looks at the clock: a GPU is waited for then, and is not to run dry each time.
+inline Index group_of(const Json& row) { return row.value("group", Index(1)); }
 /// What convolutions on a GPU are rounded to: its "precision", else nothing.
 inline MatmulPrecision precision_of(const Json& row) {
     const std::string name = row.value("precision", "fp32");

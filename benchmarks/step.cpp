@@ -3,7 +3,7 @@
 //   {"do": "load", "row": {"task": "step", "model": "vgg16", "batch": 128, "extent": 32, "flow": true, "keep_macs":
 //   0.5}}
 //   {"do": "save", "path": "..."}                       -> weights, images, labels, logits, loss, gradients
-//   {"do": "go", "variant": "espalier", "seconds": 1}   -> milliseconds an iteration, over at least one
+//   {"do": "go", "variant": "espalier", "seconds": 1}   -> milliseconds an iteration, over the row's "group" at least
 //
 // The answer to "load" has the network's cost; without "keep_macs" it is not pruned, with "round_to" to widths that are
 // multiples of it. "task" is step or inference. With "device": "cuda" all of it is on the GPU, captured, convolutions
@@ -36,7 +36,7 @@ constexpr double flow_weight = 0.1; // of both terms; peers/torch_server.py has 
 class Task {
 public:
     explicit Task(const Json& row)
-        : trains_(row.at("task") == "step"), device_(device_of(row)),
+        : trains_(row.at("task") == "step"), device_(device_of(row)), group_(group_of(row)),
           net_(models::create<float>(row.at("model"), {.seed = 1})) {
         const Index batch = row.at("batch").get<Index>(), extent = row.at("extent").get<Index>();
         const Shape image{extent, extent, net_->options().channels};
@@ -63,8 +63,7 @@ public:
 
     const Cost& cost_of_network() const { return cost_; }
 
-    /// Iterations between two looks at the clock: a GPU is waited for then, and is not to run dry each time.
-    int group() const { return device_ == Device::cpu ? 1 : 10; }
+    Index group() const { return group_; }
     void wait() const { synchronise(device_); }
     void iterate() { iteration_(); }
 
@@ -119,6 +118,7 @@ private:
 
     bool trains_;
     Device device_;
+    Index group_;
     std::shared_ptr<models::Model<float>> net_;
     Tensor<float> images_;
     Tensor<Index> labels_;
@@ -138,7 +138,7 @@ int main() {
     std::optional<MatmulPrecisionScope> precision; // of the row
     const auto load = [&](const Json& request) {
         task.reset();
-        MemoryPool::instance().release_cached();
+        MemoryPool::instance(device_of(request.at("row"))).release_cached();
         precision.reset();
         precision.emplace(precision_of(request.at("row")));
         task.emplace(request.at("row"));
@@ -154,7 +154,7 @@ int main() {
         Index iterations = 0;
         double passed = 0;
         for (; iterations == 0 || passed < seconds; passed = steady_seconds() - start) {
-            for (int i = 0; i < task.value().group(); ++i, ++iterations) task.value().iterate();
+            for (Index i = 0; i < task.value().group(); ++i, ++iterations) task.value().iterate();
             task.value().wait();
         }
         return Json{{"ms", 1e3 * passed / static_cast<double>(iterations)}};

@@ -2,11 +2,13 @@
 
     {"do": "load", "row": {...}, "path": "..."}       what they saved for the row -> relative errors of their results
     {"do": "prepare", "variant": "eager"}             build and warm it -> relative errors of its results
-    {"do": "go", "variant": "eager", "seconds": 1}    -> milliseconds a call, over at least one
+    {"do": "go", "variant": "eager", "seconds": 1}    -> milliseconds a call, over the row's "group" of calls at least
 
 Everything is written as a user of PyTorch would write it. Variants are eager or compiled, each contiguous or channels last;
-for networks on a GPU also compiled with CUDA graphs. A row's "precision" is fp32, tf32 or bf16 (autocast).
-The reference of all errors is this file in double precision. An error is |result - reference| / |reference|, l2 norms.
+on a GPU networks also compiled with CUDA graphs, single operations also replayed from one. A row's "precision" is fp32, tf32
+or bf16: autocast in networks, tensors of it in a convolution.
+The reference of all errors is this file in double precision. An error is |result - reference| / |reference|, l2 norms: the
+largest of the "results", and of the "gradients" of a network's weights together.
 """
 
 import json
@@ -39,22 +41,22 @@ def results_of_others(path):
     return {name: read(path, name) for name in names}
 
 
-def relative_error(result, reference):
-    """The largest error of: each result, all gradients of weights together."""
+def relative_errors(result, reference):
+    """The largest error of the results, and that of all gradients of weights together, where there are some."""
     def joined(tensors):
         gradients = [t.double().flatten() for name, t in sorted(tensors.items()) if name.startswith("gradient.")]
         rest = {name: t.double() for name, t in tensors.items() if not name.startswith("gradient.")}
-        return {**rest, "gradient": torch.cat(gradients)} if gradients else rest
+        return {**rest, "gradients": torch.cat(gradients)} if gradients else rest
     result, reference = joined(result), joined(reference)
     if result.keys() != reference.keys():
         raise ValueError(f"expected results {sorted(reference)}, got {sorted(result)}")
-    worst = 0.0
+    worst = {}
     for name, expected in reference.items():
         norm = expected.norm().item()
         error = (result[name].reshape(expected.shape) - expected).norm().item()
-        worst = max(worst, error / norm if norm > 0 else error)
-        if error != error:
-            return float("inf")  # NaN
+        error = error / norm if norm > 0 else error
+        kind = "gradients" if name == "gradients" else "results"
+        worst[kind] = max(worst.get(kind, 0.0), error if error == error else float("inf"))  # NaN
     return worst
 
 
@@ -74,18 +76,33 @@ def set_precision(precision):
     torch.backends.cudnn.benchmark = True
 
 
+def replayed(run):
+    """It as a CUDA graph: a replay costs the host next to nothing."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):  # what is tuned or made once is so before the capture
+            run()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
 class Kernel:
     """One operation, forward or forward and backward, rotating through sets of equal inputs."""
 
     def __init__(self, row, path):
         self.row = row
         self.device = torch.device(row.get("device", "cpu"))
-        set_precision(row.get("precision", "fp32"))
+        self.precision = row.get("precision", "fp32")
+        set_precision(self.precision)
         self.inputs = {name: tensor.to(self.device) for name, tensor in read(path, "in").items()}
         self.calls = {}
         reference = self.results({name: t.double() if t.is_floating_point() else t for name, t in self.inputs.items()})
         self.reference = reference
-        self.errors = {name: relative_error({key: t.to(self.device) for key, t in result.items()}, reference)
+        self.errors = {name: relative_errors({key: t.to(self.device) for key, t in result.items()}, reference)
                        for name, result in results_of_others(path).items()}
 
     def variants(self):
@@ -93,7 +110,8 @@ class Kernel:
             return ["eager", "eager, fused SGD"]
         layouts = ["", ", channels last"] if any(t.dim() == 4 for t in self.inputs.values()) else [""]
         ways = ["eager"] if self.row["op"] == "conv" else ["eager", "compiled"]  # one convolution: nothing to fuse
-        return [way + layout for way in ways for layout in layouts]
+        how = ["", ", replayed"] if self.device.type == "cuda" else [""]
+        return [way + layout + once for way in ways for layout in layouts for once in how]
 
     def function(self):
         """y = f(tensors)"""
@@ -158,7 +176,10 @@ class Kernel:
 
     def prepare(self, variant):
         layout = torch.channels_last if "channels last" in variant else torch.contiguous_format
+        type_ = torch.bfloat16 if self.precision == "bf16" else torch.float32
+
         def laid_out(t):
+            t = t.to(type_) if t.is_floating_point() else t
             return t.clone(memory_format=layout if t.dim() == 4 else torch.contiguous_format)
         if self.row["op"] == "sgd":
             run, results = self.sgd({name: laid_out(t) for name, t in self.inputs.items()}, fused="fused" in variant)
@@ -166,13 +187,14 @@ class Kernel:
         else:
             f = self.function()
             if variant.startswith("compiled"):
-                torch._dynamo.reset()
-                f = torch.compile(f)
+                f = torch.compile(f, dynamic=False)
             calls = [self.call({name: laid_out(t) for name, t in self.inputs.items()}, f) for _ in range(self.row["sets"])]
             runs, results = [run for run, _ in calls], calls[0][1]
         runs[0]()
         runs[0]()
-        error = relative_error(results(), self.reference)
+        errors = relative_errors(results(), self.reference)
+        if variant.endswith("replayed"):
+            runs = [replayed(run) for run in runs]
         at = 0
 
         def rotate():
@@ -180,7 +202,7 @@ class Kernel:
             runs[at]()
             at = (at + 1) % len(runs)
         self.calls[variant] = rotate
-        return error
+        return errors
 
 
 class Stage(nn.Module):
@@ -301,7 +323,7 @@ class Network:
         self.reference = self.results(self.network().double(), self.images.double())
         for name, result in results_of_others(path).items():
             result = {renamed(key): t for key, t in result.items() if not key.endswith(".constant")}
-            self.errors[name] = relative_error({key: t.to(self.device) for key, t in result.items()}, self.reference)
+            self.errors[name] = relative_errors({key: t.to(self.device) for key, t in result.items()}, self.reference)
 
     def variants(self):
         graphs = ["reduce-overhead, channels last", "max-autotune, channels last"] if self.device.type == "cuda" else []
@@ -338,15 +360,12 @@ class Network:
         layout = torch.channels_last if "channels last" in variant else torch.contiguous_format
         net, images = self.network().to(memory_format=layout), self.images.contiguous(memory_format=layout)
         forward = self.forward
-        if variant.startswith("compiled"):
-            torch._dynamo.reset()
+        how = variant.split(",")[0]
+        if how != "eager":  # not dynamic: layouts differ between ways, and each is compiled for its own
             torch._inductor.config.freezing = not self.trains  # constant weights: batch norm is folded, filters are packed
-            forward = torch.compile(self.forward)
-        elif not variant.startswith("eager"):
-            torch._dynamo.reset()
-            forward = torch.compile(self.forward, mode=variant.split(",")[0])
+            forward = torch.compile(self.forward, mode=None if how == "compiled" else how, dynamic=False)
         results = self.results(net, images, forward)
-        error = None if self.reference is None else relative_error(results, self.reference)
+        errors = None if self.reference is None else relative_errors(results, self.reference)
         if not self.trains:
             def run():
                 with torch.inference_mode():
@@ -360,11 +379,11 @@ class Network:
                 optimizer.step()
         run()
         self.calls[variant] = run
-        return error
+        return errors
 
 
-def go(call, seconds):
-    group = 10 if torch.cuda.is_available() else 1  # between two looks at the clock, as in step.cpp
+def go(call, seconds, group):
+    """Milliseconds a call; a group of calls passes between two looks at the clock, as in step.cpp and kernels.cpp."""
     start = time.perf_counter()
     iterations, passed = 0, 0
     while iterations == 0 or passed < seconds:
@@ -390,13 +409,15 @@ def main():
                           "onednn": next((w.split()[3] for w in torch.__config__.show().splitlines() if "MKL-DNN" in w), "")}
             elif request["do"] == "load":
                 task = None  # frees the memory of the row before
+                if "torch._dynamo" in sys.modules:  # else nothing was compiled; here, not between ways, which stay compiled
+                    torch._dynamo.reset()
                 row = request["row"]
                 task = (Network if "task" in row else Kernel)(row, request["path"])
                 answer = {"variants": task.variants(), "errors": task.errors}
             elif request["do"] == "prepare":
-                answer = {"error_of_results": task.prepare(request["variant"])}
+                answer = {"errors": task.prepare(request["variant"])}
             elif request["do"] == "go":
-                answer = {"ms": go(task.calls[request["variant"]], request["seconds"])}
+                answer = {"ms": go(task.calls[request["variant"]], request["seconds"], task.row.get("group", 1))}
             else:
                 raise ValueError(f"expected a command, got {request}")
         except Exception as error:  # whatever goes wrong in a compiler: the driver prints it and goes on without
