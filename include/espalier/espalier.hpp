@@ -18,6 +18,7 @@
 #include <espalier/tensor/device.hpp>
 #include <espalier/tensor/fill.hpp>
 #include <espalier/tensor/random.hpp>
+#include <espalier/tensor/side_by_side.hpp>
 #include <espalier/tensor/storage.hpp>
 #include <espalier/tensor/strided.hpp>
 #include <espalier/tensor/swap_axes.hpp>

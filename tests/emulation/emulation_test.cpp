@@ -18,6 +18,7 @@ namespace {
 Cuda gpu() { return Cuda{current_stream()}; }
 template <class... P, class... A> void run(dim3 blocks, dim3 threads, void (*kernel)(P...), A... arguments) {
     kernels::launch(gpu().stream, {blocks, threads}, kernel, arguments...);
+    synchronise();
 }
 
 enum class Bug { none, planted };
@@ -83,6 +84,22 @@ template <Bug bug> __global__ void count_kernel(int* y) {
         atomicAdd(y, 1);
 }
 
+__global__ void add_kernel(const float* x, float* y) { *y += *x; }
+
+// x = 1, then, in the side stream, y = 1 + x, then z = y. The bugs: one stream does not wait for the other.
+float handed_over(Bug fork, Bug join) {
+    const auto one = Tensor<float>::ones({1}, Device::cuda);
+    auto x = Tensor<float>::zeros({1}, Device::cuda), y = one.clone(), z = x.clone();
+    synchronise();
+    const auto& streams = detail::streams();
+    kernels::launch(streams.main, {1, 1}, add_kernel, one.data(), x.mutable_data());
+    if (fork == Bug::none) detail::check_cuda("fork", detail::queue_fork());
+    kernels::launch(streams.side, {1, 1}, add_kernel, x.data(), y.mutable_data());
+    if (join == Bug::none) detail::check_cuda("join", detail::queue_join());
+    kernels::launch(streams.main, {1, 1}, add_kernel, y.data(), z.mutable_data());
+    return z.item();
+}
+
 template <Bug bug> std::vector<float> reversed() {
     const Tensor<float> x = uniform<float>({64}, Random(1, "x")).to(Device::cuda);
     Tensor<float> y(x.shape(), Device::cuda);
@@ -146,6 +163,74 @@ TEST_CASE("emulation: barriers and collectives that not all come to are errors w
     CHECK(y.at(0) == 32);
     CHECK_THROWS_WITH(run(1, 32, warp_kernel<Bug::planted>, to), doctest::Contains("cannot make progress"));
     run(2, 64, barrier_kernel<Bug::none>, to); // it goes on after an error
+}
+
+TEST_CASE("emulation: a stream that does not wait for another gives wrong values") {
+    const auto before = emulation::order;
+    for (const auto order : {emulation::Order::ascending, emulation::Order::descending, emulation::Order::shuffled}) {
+        emulation::order = order;
+        CHECK(handed_over(Bug::none, Bug::none) == 2);
+    }
+    emulation::order = emulation::Order::ascending; // the side stream as late as it may run
+    CHECK(handed_over(Bug::none, Bug::planted) == 1);
+    emulation::order = emulation::Order::descending; // as early
+    CHECK(handed_over(Bug::planted, Bug::none) == 1);
+    emulation::order = before;
+}
+
+TEST_CASE("emulation: a wait is for what the event said when it was queued") {
+    auto x = Tensor<float>::ones({1}, Device::cuda), y = x.clone(), z = x.clone();
+    synchronise();
+    const auto& streams = detail::streams();
+    kernels::launch(streams.side, {1, 1}, add_kernel, x.data(), y.mutable_data());
+    detail::check_cuda("join", detail::queue_join());
+    kernels::launch(streams.side, {1, 1}, add_kernel, x.data(), y.mutable_data());
+    detail::check_cuda("event", cudaEventRecord(streams.joined, streams.side));
+    kernels::launch(streams.main, {1, 1}, add_kernel, y.data(), z.mutable_data());
+    const auto order = std::exchange(emulation::order, emulation::Order::ascending);
+    CHECK(z.item() == 3);
+    CHECK(y.item() == 3);
+    emulation::order = order;
+}
+
+TEST_CASE("emulation: a captured fork is replayed as one, and must be joined") {
+    const auto& streams = detail::streams();
+    const auto one = Tensor<float>::ones({1}, Device::cuda);
+    auto x = Tensor<float>::zeros({1}, Device::cuda), y = x.clone(), z = x.clone();
+    synchronise();
+    const auto capture = [&](bool joins, cudaGraph_t* graph) {
+        detail::check_cuda("begin", cudaStreamBeginCapture(streams.main, cudaStreamCaptureModeRelaxed));
+        kernels::launch(streams.main, {1, 1}, add_kernel, one.data(), x.mutable_data());
+        detail::check_cuda("fork", detail::queue_fork());
+        kernels::launch(streams.side, {1, 1}, add_kernel, x.data(), y.mutable_data());
+        if (joins) detail::check_cuda("join", detail::queue_join());
+        kernels::launch(streams.main, {1, 1}, add_kernel, y.data(), z.mutable_data());
+        return cudaStreamEndCapture(streams.main, graph);
+    };
+    cudaGraph_t graph = nullptr;
+    CHECK(capture(false, &graph) == cudaErrorStreamCaptureUnjoined);
+    CHECK(graph == nullptr);
+    CHECK(cudaStreamWaitEvent(streams.main, streams.forked) == cudaErrorCapturedEvent);
+    REQUIRE(capture(true, &graph) == cudaSuccess);
+    cudaGraphExec_t executable = nullptr;
+    REQUIRE(cudaGraphInstantiate(&executable, graph) == cudaSuccess);
+    cudaGraphDestroy(graph);
+    const auto before = emulation::order;
+    for (const auto order : {emulation::Order::ascending, emulation::Order::descending, emulation::Order::shuffled}) {
+        emulation::order = order;
+        for (auto* const t : {&x, &y, &z}) t->fill(0);
+        for (int replay = 0; replay < 3; ++replay) CHECK(cudaGraphLaunch(executable, streams.main) == cudaSuccess);
+        CHECK(x.item() == 3);
+        CHECK(y.item() == 6);  // 1 + 2 + 3
+        CHECK(z.item() == 10); // 1 + 3 + 6
+    }
+    emulation::order = before;
+    cudaGraphExecDestroy(executable);
+
+    detail::check_cuda("event", cudaEventRecord(streams.joined, streams.side)); // outside of what is captured
+    detail::check_cuda("begin", cudaStreamBeginCapture(streams.main, cudaStreamCaptureModeRelaxed));
+    CHECK(cudaStreamWaitEvent(streams.main, streams.joined) == cudaErrorStreamCaptureIsolation);
+    CHECK(cudaStreamEndCapture(streams.main, &graph) == cudaErrorStreamCaptureInvalidated);
 }
 
 TEST_CASE("emulation: a shuffle reads no lane outside of its mask") {

@@ -137,6 +137,41 @@ TEST_CASE_TEMPLATE("conv2d: the gradient of the data is added to one that is the
     }
 }
 
+TEST_CASE_TEMPLATE("conv2d: both gradients, made side by side, have the bits of each alone", T, float, double) {
+    if (device_under_test() != Device::cuda) return; // the CPU has a kernel for both
+    for (const Case& c : {Case{{2, 9, 8, 5}, {7, 3, 3, 5}, {.stride = 2, .padding = 1}},
+                          Case{{3, 8, 8, 33}, {34, 3, 3, 33}, {.padding = 1}}, Case{{2, 6, 6, 16}, {20, 1, 1, 16}, {}},
+                          Case{{2, 9, 9, 4}, {6, 3, 3, 2}, {.stride = 3, .padding = 1, .groups = 2}},
+                          Case{{5, 6, 5, 11}, {11, 3, 3, 1}, {.padding = 1, .groups = 11}}}) {
+        CAPTURE(to_text(c.x));
+        const auto x = random_tensor<T>(c.x), w = random_tensor<T>(c.w, "w");
+        const auto gradients = [&](bool of_x, bool of_w, bool adds) {
+            const Var<T> xv = of_x ? parameter_on_device(x) : on_device(x);
+            const Var<T> wv = of_w ? parameter_on_device(w) : on_device(w);
+            if (adds) {
+                xv.node()->add_grad(to_device(random_tensor<T>(c.x, "before")));
+                wv.node()->add_grad(to_device(random_tensor<T>(c.w, "before")));
+            }
+            const Var<T> y = conv2d(xv, wv, c.options);
+            y.backward(to_device(random_tensor<T>(y.shape(), "dy")));
+            return std::pair(xv.grad(), wv.grad());
+        };
+        for (const bool adds : {false, true}) {
+            const auto both = gradients(true, true, adds);
+            CHECK(same_bits(both.first, gradients(true, false, adds).first));
+            CHECK(same_bits(both.second, gradients(false, true, adds).second));
+        }
+    }
+    const auto x = random_tensor<T>({3, 3, 3, 3}); // image and filters in one
+    const Var<T> twice = parameter_on_device(x), xv = parameter_on_device(x), wv = parameter_on_device(x);
+    conv2d(twice, twice, {.padding = 1}).backward(to_device(random_tensor<T>({3, 3, 3, 3}, "dy")));
+    conv2d(xv, wv, {.padding = 1}).backward(to_device(random_tensor<T>({3, 3, 3, 3}, "dy")));
+    Tensor<T> sum = xv.grad().to(Device::cpu).clone();
+    const Tensor<T> dw = wv.grad().to(Device::cpu);
+    for (Index i = 0; i < sum.size(); ++i) sum.mutable_data()[i] += dw.data()[i];
+    CHECK(same_bits(twice.grad(), sum));
+}
+
 TEST_CASE("conv2d: tensor cores add what they should, whatever the shape") {
     if (device_under_test() != Device::cuda) return;
     for (const MatmulPrecision precision : {MatmulPrecision::tf32, MatmulPrecision::bf16}) {

@@ -5,11 +5,13 @@
 #include <espalier/nn/dropout.hpp>
 #include <espalier/nn/linear.hpp>
 #include <espalier/ops/arithmetic.hpp>
+#include <espalier/ops/conv2d.hpp>
 #include <espalier/ops/cross_entropy.hpp>
 #include <espalier/ops/mse.hpp>
 #include <espalier/pruning/planner.hpp>
 #include <espalier/pruning/surgery.hpp>
 #include <espalier/regularizers/feature_flow.hpp>
+#include <espalier/tensor/side_by_side.hpp>
 #include <espalier/train/adam.hpp>
 #include <espalier/train/captured_step.hpp>
 #include <espalier/train/clip.hpp>
@@ -260,6 +262,34 @@ TEST_CASE("CapturedStep: gradients are those of the last replay, whatever came b
     }
 }
 
+TEST_CASE("CapturedStep: gradients of convolutions, side by side in each replay") {
+    MemoryPool& pool = MemoryPool::instance(device_under_test());
+    const std::size_t before = pool.bytes_in_use();
+    {
+        const auto w = parameter_on_device(random_tensor<float>({6, 3, 3, 4}, "w"));
+        const auto v = parameter_on_device(random_tensor<float>({6, 3, 3, 1}, "v"));
+        const auto x = parameter_on_device(random_tensor<float>({3, 7, 6, 4}));
+        const auto step = [&] {
+            for (const auto& leaf : {w, v, x}) leaf.node()->clear_grad();
+            const auto y = conv2d(conv2d(x, w, {.padding = 1}), v, {.stride = 2, .groups = 6});
+            mse(y, Var<float>(Tensor<float>::ones(y.shape(), y.device()))).backward();
+        };
+        CapturedStep captured(device_under_test(), step);
+        for (int call = 0; call < 4; ++call) {
+            Tensor<float> images = x.value();
+            images.copy_from(random_tensor<float>(x.shape(), join_text("call ", call).c_str()));
+            step();
+            std::vector<Tensor<float>> expected;
+            for (const auto& leaf : {w, v, x}) expected.push_back(leaf.grad().clone());
+            captured();
+            CHECK(same_bits(w.grad(), expected[0]));
+            CHECK(same_bits(v.grad(), expected[1]));
+            CHECK(same_bits(x.grad(), expected[2]));
+        }
+    }
+    CHECK(pool.bytes_in_use() == before);
+}
+
 TEST_CASE("CapturedStep: a number that holds for a while is computed anew when it has changed") {
     Tensor<float> x = Tensor<float>::zeros({1}, device_under_test());
     int step = 0, calls = 0;
@@ -304,7 +334,7 @@ TEST_CASE("CapturedStep: replays leave memory that others took alone, and give b
 }
 
 TEST_CASE("CapturedStep: what a replay can't do is an error, and the step works on after it") {
-    Tensor<float> x = Tensor<float>::ones({2}, device_under_test());
+    Tensor<float> x = Tensor<float>::ones({2}, device_under_test()), y = x.clone();
     std::function<void()> also = [] {};
     CapturedStep captured(device_under_test(), [&] {
         dispatch(x.device(), [&](auto on) { kernels::increase(on, 1.0f, mutable_flat(x)); });
@@ -332,6 +362,13 @@ TEST_CASE("CapturedStep: what a replay can't do is an error, and the step works 
     fails([] { synchronise(); }, "synchronise: expected to be called outside");
 #endif
     fails([] { throw StateError("of the user"); }, "of the user");
+    const auto bump = [&] { dispatch(y.device(), [&](auto on) { kernels::increase(on, 1.0f, mutable_flat(y)); }); };
+    const auto bump_and_throw = [&] {
+        bump();
+        throw StateError("beside another");
+    };
+    fails([&] { side_by_side(x.device(), bump, bump_and_throw); }, "beside another");
+    fails([&] { side_by_side(x.device(), bump_and_throw, bump); }, "beside another");
     auto w = parameter(Tensor<float>::ones({2}, device_under_test()));
     Sgd<float> optimizer(std::vector<NamedVar<float>>{{"w", w}}, {.learning_rate = 0.1});
     fails([&] { optimizer.set_learning_rate(0.2); }, "Optimizer::set_learning_rate: expected to be called outside");

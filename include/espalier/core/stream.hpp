@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/core/recording.hpp>
+#include <espalier/core/scoped_value.hpp>
 
 #if ESPALIER_CUDA
 namespace espalier::inline ESPALIER_BACKEND {
@@ -26,29 +27,54 @@ inline void check_cuda(const char* who, cudaError_t status) {
         fail_cuda(who, status);
 }
 
-// One for the process, not the runtime's default one, which graphs can't be captured from.
-inline cudaStream_t main_stream() {
-    static const cudaStream_t stream = [] {
+// Two for the process: all is queued in the main one, but for what runs beside it (tensor/side_by_side.hpp). Not the
+// runtime's default one, which graphs can't be captured from.
+struct Streams {
+    cudaStream_t main = nullptr, side = nullptr;
+    cudaEvent_t forked = nullptr, joined = nullptr; // recorded in the main stream, and in the side stream
+};
+inline const Streams& streams() {
+    static const Streams made = [] {
         int gpus = 0;
         check_cuda("cuda", cudaGetDeviceCount(&gpus));
         if (gpus == 0) fail_cuda("cuda", cudaErrorNoDevice);
-        cudaStream_t made = nullptr;
-        check_cuda("cuda", cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
-        return made;
+        Streams streams;
+        for (cudaStream_t* const stream : {&streams.main, &streams.side})
+            check_cuda("cuda", cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
+        for (cudaEvent_t* const event : {&streams.forked, &streams.joined}) // what only says when is cheap to wait for
+            check_cuda("cuda", cudaEventCreateWithFlags(event, cudaEventDisableTiming));
+        return streams;
     }();
+    return made;
+}
+inline cudaStream_t& thread_stream() {
+    thread_local cudaStream_t stream = streams().main;
     return stream;
+}
+
+// The side stream goes on after all that the main one has by now, or the other way round. Waits that were queued before
+// keep what the event said then, so one event serves every fork. In a step that is captured, these are edges of the
+// graph.
+inline cudaError_t queue_fork() {
+    const cudaError_t status = cudaEventRecord(streams().forked, streams().main);
+    return status != cudaSuccess ? status : cudaStreamWaitEvent(streams().side, streams().forked, 0);
+}
+inline cudaError_t queue_join() {
+    const cudaError_t status = cudaEventRecord(streams().joined, streams().side);
+    return status != cudaSuccess ? status : cudaStreamWaitEvent(streams().main, streams().joined, 0);
 }
 
 } // namespace detail
 
-/// The stream that kernels and copies are queued in. @throws DeviceError if there is no GPU that works
-inline cudaStream_t current_stream() { return detail::main_stream(); }
+/// The stream that this thread queues kernels and copies in. @throws DeviceError if there is no GPU that works
+inline cudaStream_t current_stream() { return detail::thread_stream(); }
 
 /// Waits until all that was queued is done. @throws DeviceError if any of it failed; StateError while a step is
 /// recorded
 inline void synchronise() {
     expect_not_recording("synchronise");
-    detail::check_cuda("synchronise", cudaStreamSynchronize(current_stream()));
+    for (const cudaStream_t stream : {detail::streams().main, detail::streams().side}) // which may not be joined yet
+        detail::check_cuda("synchronise", cudaStreamSynchronize(stream));
 }
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -11,6 +11,7 @@
 #include <espalier/ops/conv2d_winograd.cpu.hpp>
 #include <espalier/ops/conv2d_winograd_gradients.cpu.hpp>
 #include <espalier/ops/conv2d_winograd_weights.cpu.hpp>
+#include <espalier/tensor/side_by_side.hpp>
 #if ESPALIER_CUDA
 #include <espalier/ops/conv2d.cuda.cuh>
 #include <espalier/ops/conv2d_depthwise.cuda.cuh>
@@ -314,8 +315,17 @@ void conv2d_backward(const Deferred<T>& x, const Tensor<T>& w, const Deferred<T>
         input[0].write_grad(dy.device(), [&](Tensor<T>& dx, bool adds) { dw = conv2d_gradients(x, dy, w, dx, adds); });
         return input[1].add_grad(std::move(dw));
     }
-    input[0].write_grad(dy.device(), [&](Tensor<T>& dx, bool adds) { conv2d_data_gradient(dy, w, o, dx, adds); });
-    if (input[1].needs_grad()) input[1].add_grad(conv2d_weight_gradient(x, dy, input[1].shape, o));
+    const auto data = [&] {
+        input[0].write_grad(dy.device(), [&](Tensor<T>& dx, bool adds) { conv2d_data_gradient(dy, w, o, dx, adds); });
+    };
+    if (!input[1].needs_grad()) return data();
+    Tensor<T> dw;
+    const auto weights = [&] { dw = conv2d_weight_gradient(x, dy, input[1].shape, o); };
+    if (input[0].needs_grad())
+        side_by_side(dy.device(), data, weights); // a GPU's x and dy are in memory: neither side makes what both read
+    else
+        weights();
+    input[1].add_grad(std::move(dw));
 }
 
 } // namespace detail

@@ -11,9 +11,9 @@ namespace espalier::inline ESPALIER_BACKEND {
 ///
 /// Training allocates the same sizes again each step; fresh pages from the system would cost more than many kernels,
 /// and the GPU would have to come to rest for each. Safe to use from several threads. A GPU's blocks are reused in the
-/// order of a stream: what a block's last user has queued is done before what its next one queues. With
-/// ESPALIER_NO_CACHE in the environment every block comes from the system and goes back, so that memory checkers see
-/// each tensor.
+/// order of a stream: what a block's last user has queued is done before what its next one queues; what is given back
+/// while two streams run side by side is kept until they meet (`Hold`). With ESPALIER_NO_CACHE in the environment every
+/// block comes from the system and goes back, so that memory checkers see each tensor.
 class MemoryPool {
 public:
     /// The pool of a device, one a process. It outlives every tensor, static ones included, so it is never destroyed.
@@ -37,6 +37,7 @@ public:
     std::size_t bytes_cached() const;
 
     class Reserve;
+    class Hold;
 
     static constexpr std::size_t alignment = 64; ///< bytes: of a cache line, and of the widest vector
 
@@ -77,6 +78,20 @@ private:
     Blocks& blocks_;
 };
 
+/// Until its end, and that of every other of its pool, a block that is given back goes to nobody; one that nobody had
+/// before may be taken. For two streams, of which none may get what the other still uses.
+class MemoryPool::Hold {
+public:
+    /// Of a pool, which outlives it.
+    explicit Hold(MemoryPool& pool);
+    ~Hold();
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+
+private:
+    MemoryPool& pool_;
+};
+
 /// Memory of one or more tensors of T that share it.
 template <class T> class Storage {
 public:
@@ -105,6 +120,7 @@ private:
 #include <map>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -161,6 +177,8 @@ struct MemoryPool::State {
     std::map<std::size_t, std::vector<void*>> free;
     std::size_t in_use = 0, peak = 0, cached = 0;
     std::unordered_map<void*, Reserve::Blocks*> reserved; // blocks of a reserve, in use or not: all count as in use
+    std::vector<std::pair<void*, std::size_t>> held;      // with their sizes; these count as in use, too
+    Index holds = 0;
 
     static Reserve*& current() { // of this thread
         thread_local Reserve* reserve = nullptr;
@@ -185,6 +203,14 @@ struct MemoryPool::State {
         } catch (...) {
             detail::free_block(device, block);
         }
+    }
+    void give_back(void* block, std::size_t size) noexcept {
+        try {
+            if (holds > 0) return void(held.emplace_back(block, size));
+            const auto it = reserved.find(block);
+            if (it == reserved.end()) return keep(block, size);
+            it->second->free[size].push_back(block);
+        } catch (...) {} // no memory for the list: lost to the end of the process, but never handed to another
     }
 };
 
@@ -244,13 +270,12 @@ ESPALIER_BODY void* MemoryPool::take(std::size_t bytes) {
 ESPALIER_BODY void MemoryPool::give_back(void* block, std::size_t bytes) noexcept {
     const std::size_t size = rounded(bytes);
     const std::lock_guard lock(state_.mutex);
-    const auto it = state_.reserved.find(block);
-    Reserve::Blocks* const owner = it == state_.reserved.end() ? state_.recording(*this) : it->second;
-    if (!owner) return state_.keep(block, size);
     try { // a block from before a recording may be known to kernels that were recorded
-        state_.reserved.emplace(block, owner);
-        owner->free[size].push_back(block);
-    } catch (...) {} // no memory for the list: lost to the end of the process, but never handed to another
+        if (Reserve::Blocks* const recording = state_.recording(*this)) state_.reserved.emplace(block, recording);
+    } catch (...) {
+        return; // lost, as in State
+    }
+    state_.give_back(block, size);
 }
 
 ESPALIER_BODY MemoryPool::Reserve::Reserve(MemoryPool& pool) : pool_(pool), blocks_(*new Blocks) {}
@@ -261,11 +286,23 @@ ESPALIER_BODY MemoryPool::Reserve::~Reserve() {
          it != state.reserved.end();) // those in use go to the pool when they are given back
         it = it->second == &blocks_ ? state.reserved.erase(it) : std::next(it);
     for (const auto& [size, blocks] : blocks_.free)
-        for (void* const block : blocks) state.keep(block, size);
+        for (void* const block : blocks) state.give_back(block, size);
     delete &blocks_;
 }
 ESPALIER_BODY MemoryPool::Reserve::Scope::Scope(Reserve& reserve) { State::current() = &reserve; }
 ESPALIER_BODY MemoryPool::Reserve::Scope::~Scope() { State::current() = nullptr; }
+
+ESPALIER_BODY MemoryPool::Hold::Hold(MemoryPool& pool) : pool_(pool) {
+    const std::lock_guard lock(pool_.state_.mutex);
+    ++pool_.state_.holds;
+}
+ESPALIER_BODY MemoryPool::Hold::~Hold() {
+    State& state = pool_.state_;
+    const std::lock_guard lock(state.mutex);
+    if (--state.holds > 0) return;
+    for (const auto& [block, size] : state.held) state.give_back(block, size);
+    state.held.clear();
+}
 
 ESPALIER_BODY void MemoryPool::release_cached() {
     const std::lock_guard lock(state_.mutex);

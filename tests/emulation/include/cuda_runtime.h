@@ -6,6 +6,7 @@
 
 #include <emulation/block.hpp>
 #include <emulation/memory.hpp>
+#include <emulation/stream.hpp>
 
 #include <atomic>
 #include <bit>
@@ -54,7 +55,7 @@ inline std::uint64_t __umul64hi(std::uint64_t a, std::uint64_t b) {
 
 inline unsigned char* cudaEmulatedDynamicShared() { return ::emulation::Block::current().shared(); }
 
-using cudaStream_t = struct CUstream_st*;
+using cudaStream_t = emulation::Stream*;
 constexpr unsigned cudaStreamNonBlocking = 1;
 
 enum cudaError_t {
@@ -65,7 +66,10 @@ enum cudaError_t {
     cudaErrorInsufficientDriver = 35,
     cudaErrorNoDevice = 100,
     cudaErrorStreamCaptureUnsupported = 900,
-    cudaErrorStreamCaptureInvalidated = 901
+    cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorStreamCaptureUnjoined = 904,
+    cudaErrorStreamCaptureIsolation = 905,
+    cudaErrorCapturedEvent = 907
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
@@ -80,6 +84,9 @@ inline const char* cudaGetErrorName(cudaError_t error) {
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
     case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureUnjoined: return "cudaErrorStreamCaptureUnjoined";
+    case cudaErrorStreamCaptureIsolation: return "cudaErrorStreamCaptureIsolation";
+    case cudaErrorCapturedEvent: return "cudaErrorCapturedEvent";
     }
     return "?";
 }
@@ -105,31 +112,52 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
     return cudaSuccess;
 }
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-    static char mark;
-    *stream = reinterpret_cast<cudaStream_t>(&mark);
+    emulation::Scheduler& scheduler = emulation::Scheduler::instance();
+    const std::lock_guard lock(scheduler.mutex);
+    *stream = scheduler.make_stream();
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    emulation::Scheduler& scheduler = emulation::Scheduler::instance();
+    const std::lock_guard lock(scheduler.mutex);
+    if (emulation::Graph* const graph = stream->to->graph) {
+        graph->invalid = true;
+        return cudaErrorStreamCaptureUnsupported;
+    }
+    scheduler.finish(*stream->to);
     return cudaSuccess;
 }
 
-namespace emulation {
-using Graph = std::vector<std::function<void()>>; // what was queued, in order
-struct Capture {
-    Graph graph;
-    bool invalid = false; // something was asked for that a graph can't hold
-};
-inline Capture* capture = nullptr; // of the one stream
-/// Runs what is queued, or keeps it for the graph that is captured.
-template <class F> void queue(F f) {
-    if (capture)
-        capture->graph.push_back(std::move(f));
-    else
-        f();
+using cudaEvent_t = emulation::Event*;
+constexpr unsigned cudaEventDisableTiming = 2;
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+    *event = new emulation::Event;
+    return cudaSuccess;
 }
-} // namespace emulation
-
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
-    if (!emulation::capture) return cudaSuccess;
-    emulation::capture->invalid = true;
-    return cudaErrorStreamCaptureUnsupported;
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
+    return cudaSuccess;
+}
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    const std::lock_guard lock(emulation::Scheduler::instance().mutex);
+    *event = {stream->to, stream->to->end()};
+    return cudaSuccess;
+}
+/// Waits for what the event says now, whatever is recorded in it later. A stream that waits for one that is captured is
+/// captured from there on.
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned = 0) {
+    const std::lock_guard lock(emulation::Scheduler::instance().mutex);
+    if (!event->queue) return cudaSuccess;
+    if (event->queue->was_captured) return cudaErrorCapturedEvent;
+    if (emulation::Graph* const graph = stream->to->graph, * const of_event = event->queue->graph; graph != of_event) {
+        if (graph) {
+            graph->invalid = true;
+            return cudaErrorStreamCaptureIsolation;
+        }
+        stream->to = of_event->add_branch();
+    }
+    stream->to->steps.push_back({{}, *event});
+    return cudaSuccess;
 }
 
 enum cudaStreamCaptureMode {
@@ -137,24 +165,29 @@ enum cudaStreamCaptureMode {
     cudaStreamCaptureModeThreadLocal,
     cudaStreamCaptureModeRelaxed
 };
-using cudaGraph_t = emulation::Graph*;
-using cudaGraphExec_t = const emulation::Graph*;
-inline cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
-    if (emulation::capture) return cudaErrorStreamCaptureUnsupported;
-    emulation::capture = new emulation::Capture;
+using cudaGraph_t = std::shared_ptr<emulation::Graph>*;
+using cudaGraphExec_t = const std::shared_ptr<emulation::Graph>*;
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    const std::lock_guard lock(emulation::Scheduler::instance().mutex);
+    if (stream->to->graph) return cudaErrorStreamCaptureUnsupported;
+    stream->to = (new emulation::Graph)->add_branch();
     return cudaSuccess;
 }
-/// Null with an error if the capture became invalid.
-inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
-    emulation::Capture* const capture = std::exchange(emulation::capture, nullptr);
-    if (!capture) return cudaErrorInvalidValue;
-    const bool invalid = capture->invalid;
-    *graph = invalid ? nullptr : new emulation::Graph(std::move(capture->graph));
-    delete capture;
-    return invalid ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
+/// Null with an error if the capture became invalid, or if a stream that was forked off was not joined.
+inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+    emulation::Scheduler& scheduler = emulation::Scheduler::instance();
+    const std::lock_guard lock(scheduler.mutex);
+    *graph = nullptr;
+    std::shared_ptr<emulation::Graph> captured(stream->to->graph);
+    if (!captured) return cudaErrorInvalidValue;
+    scheduler.close(*captured);
+    if (captured->invalid) return cudaErrorStreamCaptureInvalidated;
+    if (!captured->is_joined()) return cudaErrorStreamCaptureUnjoined;
+    *graph = new std::shared_ptr<emulation::Graph>(std::move(captured));
+    return cudaSuccess;
 }
 inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long = 0) {
-    *made = new emulation::Graph(*graph);
+    *made = new std::shared_ptr<emulation::Graph>(*graph);
     return cudaSuccess;
 }
 inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
@@ -165,31 +198,49 @@ inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
     delete graph;
     return cudaSuccess;
 }
-inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
-    for (const auto& work : *graph) emulation::queue(work);
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+    emulation::Scheduler& scheduler = emulation::Scheduler::instance();
+    const std::lock_guard lock(scheduler.mutex);
+    if (stream->to->graph) return cudaErrorStreamCaptureUnsupported;
+    scheduler.launch(**graph, *stream);
     return cudaSuccess;
 }
+
+namespace emulation {
+inline cudaError_t queue(cudaStream_t stream, std::function<void()> work) {
+    const std::lock_guard lock(Scheduler::instance().mutex);
+    stream->to->steps.push_back({std::move(work), {}});
+    return cudaSuccess;
+}
+} // namespace emulation
 
 inline cudaError_t cudaMalloc(void** block, std::size_t bytes) {
     *block = emulation::Memory::instance().take(bytes);
     return *block ? cudaSuccess : cudaErrorMemoryAllocation;
 }
+/// Waits until all streams are done.
 inline cudaError_t cudaFree(void* block) {
+    emulation::Scheduler& scheduler = emulation::Scheduler::instance();
+    const std::lock_guard lock(scheduler.mutex);
+    scheduler.finish_all();
     return !block || emulation::Memory::instance().give_back(block) ? cudaSuccess : cudaErrorInvalidValue;
 }
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
-    emulation::queue([=] {
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+    std::vector<unsigned char> staged; // what memory of the host holds now: the host may go on with it
+    if (!emulation::Memory::instance().contains(from)) {
+        const auto* const first = static_cast<const unsigned char*>(from);
+        staged.assign(first, first + bytes);
+    }
+    return emulation::queue(stream, [=, staged = std::move(staged)] {
         const emulation::Memory::Access access;
-        std::memcpy(to, from, bytes);
+        std::memcpy(to, staged.empty() ? from : staged.data(), bytes);
     });
-    return cudaSuccess;
 }
-inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
-    emulation::queue([=] {
+inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
+    return emulation::queue(stream, [=] {
         const emulation::Memory::Access access;
         std::memset(to, value, bytes);
     });
-    return cudaSuccess;
 }
 
 struct cudaLaunchAttribute {};
@@ -258,6 +309,6 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     const auto body = [kernel, values = std::tuple<P...>(std::forward<A>(arguments)...)] {
         std::apply(kernel, values);
     };
-    emulation::queue([=, shared = config->dynamicSmemBytes] { emulation::run_grid(grid, threads, shared, body); });
-    return cudaSuccess;
+    return emulation::queue(
+        config->stream, [=, shared = config->dynamicSmemBytes] { emulation::run_grid(grid, threads, shared, body); });
 }
