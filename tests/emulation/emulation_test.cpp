@@ -91,7 +91,7 @@ float handed_over(Bug fork, Bug join) {
     const auto one = Tensor<float>::ones({1}, Device::cuda);
     auto x = Tensor<float>::zeros({1}, Device::cuda), y = one.clone(), z = x.clone();
     synchronise();
-    const auto& streams = detail::streams();
+    const auto& streams = detail::working_streams();
     kernels::launch(streams.main, {1, 1}, add_kernel, one.data(), x.mutable_data());
     if (fork == Bug::none) detail::check_cuda("fork", detail::queue_fork());
     kernels::launch(streams.side, {1, 1}, add_kernel, x.data(), y.mutable_data());
@@ -181,7 +181,7 @@ TEST_CASE("emulation: a stream that does not wait for another gives wrong values
 TEST_CASE("emulation: a wait is for what the event said when it was queued") {
     auto x = Tensor<float>::ones({1}, Device::cuda), y = x.clone(), z = x.clone();
     synchronise();
-    const auto& streams = detail::streams();
+    const auto& streams = detail::working_streams();
     kernels::launch(streams.side, {1, 1}, add_kernel, x.data(), y.mutable_data());
     detail::check_cuda("join", detail::queue_join());
     kernels::launch(streams.side, {1, 1}, add_kernel, x.data(), y.mutable_data());
@@ -194,7 +194,7 @@ TEST_CASE("emulation: a wait is for what the event said when it was queued") {
 }
 
 TEST_CASE("emulation: a captured fork is replayed as one, and must be joined") {
-    const auto& streams = detail::streams();
+    const auto& streams = detail::working_streams();
     const auto one = Tensor<float>::ones({1}, Device::cuda);
     auto x = Tensor<float>::zeros({1}, Device::cuda), y = x.clone(), z = x.clone();
     synchronise();

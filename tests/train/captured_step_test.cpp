@@ -22,6 +22,7 @@
 
 #include <functional>
 #include <optional>
+#include <thread>
 
 // Every test compares calls of a captured step with the same calls of the function itself: all bits must agree.
 
@@ -376,6 +377,23 @@ TEST_CASE("CapturedStep: what a replay can't do is an error, and the step works 
     const Index steps = optimizer.steps();
     fails([&] { optimizer.step(), throw StateError("after an update"); }, "after an update");
     CHECK(optimizer.steps() == steps); // nothing of the step has happened, so nothing is counted
+}
+
+TEST_CASE("CapturedStep: what other threads do meanwhile is not recorded") {
+    Tensor<float> x = Tensor<float>::ones({2}, device_under_test()), other = x.clone();
+    int calls = 0;
+    CapturedStep captured(device_under_test(), [&] {
+        ++calls;
+        std::thread([&] {
+            dispatch(other.device(), [&](auto on) { kernels::increase(on, 1.0f, mutable_flat(other)); });
+            CHECK(other.at(1) == static_cast<float>(1 + calls)); // done by now, though it is no part of the recording
+        }).join();
+        dispatch(x.device(), [&](auto on) { kernels::increase(on, 1.0f, mutable_flat(x)); });
+    });
+    for (int call = 0; call < 4; ++call) captured();
+    CHECK(calls == (on_gpu() ? 2 : 4));
+    CHECK(x.at(0) == 5);
+    CHECK(other.at(0) == static_cast<float>(1 + calls));
 }
 
 TEST_CASE("CapturedStep: another path or precision is not what was recorded") {

@@ -27,28 +27,38 @@ inline void check_cuda(const char* who, cudaError_t status) {
         fail_cuda(who, status);
 }
 
-// Two for the process: all is queued in the main one, but for what runs beside it (tensor/side_by_side.hpp). Not the
-// runtime's default one, which graphs can't be captured from.
+// All is queued in the main one, but for what runs beside it (tensor/side_by_side.hpp).
 struct Streams {
     cudaStream_t main = nullptr, side = nullptr;
     cudaEvent_t forked = nullptr, joined = nullptr; // recorded in the main stream, and in the side stream
-};
-inline const Streams& streams() {
-    static const Streams made = [] {
+
+    Streams() {
         int gpus = 0;
         check_cuda("cuda", cudaGetDeviceCount(&gpus));
         if (gpus == 0) fail_cuda("cuda", cudaErrorNoDevice);
-        Streams streams;
-        for (cudaStream_t* const stream : {&streams.main, &streams.side})
+        for (cudaStream_t* const stream : {&main, &side})
             check_cuda("cuda", cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
-        for (cudaEvent_t* const event : {&streams.forked, &streams.joined}) // what only says when is cheap to wait for
+        for (cudaEvent_t* const event : {&forked, &joined}) // what only says when is cheap to wait for
             check_cuda("cuda", cudaEventCreateWithFlags(event, cudaEventDisableTiming));
-        return streams;
-    }();
-    return made;
+    }
+};
+// Those of the process. Graphs can't be captured from the runtime's default one.
+inline const Streams& working_streams() {
+    static const Streams streams;
+    return streams;
+}
+// What a thread records is queued in streams of its own, or the work of other threads would be recorded with it.
+inline const Streams& recording_streams() {
+    static const Streams streams;
+    return streams;
+}
+// Of this thread: the pair, and which of them is current.
+inline const Streams*& thread_streams() {
+    thread_local const Streams* streams = &working_streams();
+    return streams;
 }
 inline cudaStream_t& thread_stream() {
-    thread_local cudaStream_t stream = streams().main;
+    thread_local cudaStream_t stream = working_streams().main;
     return stream;
 }
 
@@ -56,12 +66,14 @@ inline cudaStream_t& thread_stream() {
 // keep what the event said then, so one event serves every fork. In a step that is captured, these are edges of the
 // graph.
 inline cudaError_t queue_fork() {
-    const cudaError_t status = cudaEventRecord(streams().forked, streams().main);
-    return status != cudaSuccess ? status : cudaStreamWaitEvent(streams().side, streams().forked, 0);
+    const Streams& streams = *thread_streams();
+    const cudaError_t status = cudaEventRecord(streams.forked, streams.main);
+    return status != cudaSuccess ? status : cudaStreamWaitEvent(streams.side, streams.forked, 0);
 }
 inline cudaError_t queue_join() {
-    const cudaError_t status = cudaEventRecord(streams().joined, streams().side);
-    return status != cudaSuccess ? status : cudaStreamWaitEvent(streams().main, streams().joined, 0);
+    const Streams& streams = *thread_streams();
+    const cudaError_t status = cudaEventRecord(streams.joined, streams.side);
+    return status != cudaSuccess ? status : cudaStreamWaitEvent(streams.main, streams.joined, 0);
 }
 
 } // namespace detail
@@ -73,7 +85,8 @@ inline cudaStream_t current_stream() { return detail::thread_stream(); }
 /// recorded
 inline void synchronise() {
     expect_not_recording("synchronise");
-    for (const cudaStream_t stream : {detail::streams().main, detail::streams().side}) // which may not be joined yet
+    const detail::Streams& streams = detail::working_streams();
+    for (const cudaStream_t stream : {streams.main, streams.side}) // which may not be joined yet
         detail::check_cuda("synchronise", cudaStreamSynchronize(stream));
 }
 

@@ -43,7 +43,7 @@ template <class F, class G> void side_by_side([[maybe_unused]] Device device, F&
         detail::Fork fork;
         f();
         {
-            const ScopedValue<cudaStream_t> scope(detail::thread_stream(), detail::streams().side);
+            const ScopedValue<cudaStream_t> scope(detail::thread_stream(), detail::thread_streams()->side);
             g();
         }
         return fork.join();

@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -68,7 +69,7 @@ struct CapturedStep::Graph {
     Graph() : memory(MemoryPool::instance(Device::cuda)) {}
     ~Graph() {
         if (!executable) return;
-        cudaStreamSynchronize(current_stream()); // it may be running
+        cudaStreamSynchronize(detail::working_streams().main); // it may be running
         cudaGraphExecDestroy(executable);
     }
     Graph(const Graph&) = delete;
@@ -128,14 +129,19 @@ ESPALIER_BODY void CapturedStep::operator()() {
 
 ESPALIER_BODY void CapturedStep::record() {
 #if ESPALIER_CUDA
+    static std::mutex one_at_a_time; // of the threads that record in these streams
+    const std::lock_guard lock(one_at_a_time);
+    const detail::Streams& streams = detail::recording_streams();
+    const cudaStream_t stream = streams.main;
     warm_ = false; // should it fail
     auto made = std::make_unique<Graph>();
-    const cudaStream_t stream = current_stream();
     cudaGraph_t graph = nullptr;
     // Relaxed: memory for the reserve comes from the system while it is recorded.
     detail::check_cuda("CapturedStep", cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
     try {
         const MemoryPool::Reserve::Scope memory(made->memory);
+        const ScopedValue<const detail::Streams*> pair(detail::thread_streams(), &streams);
+        const ScopedValue<cudaStream_t> current(detail::thread_stream(), stream);
         const ScopedValue<detail::Recording*> recording(detail::thread_recording(), &made->recording);
         f_();
     } catch (...) {
