@@ -28,7 +28,7 @@ constexpr int warpSize = 32;
 
 namespace emulation {
 
-/// The order that threads of a block, and blocks of a grid, are run in.
+/// The order that threads of a block, blocks of a grid and streams are run in.
 enum class Order { ascending, descending, shuffled };
 inline Order order = Order::ascending;
 
