@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/cuda/mma.cuh>
+#include <espalier/cuda/product.cuh>
 #include <espalier/tensor/device.hpp>
 #include <espalier/tensor/view.hpp>
 
@@ -27,13 +28,15 @@ ESPALIER_HD inline Index in_chunks(Index count) {
     return (count + Bf16Chunk::size - 1) / Bf16Chunk::size * Bf16Chunk::size;
 }
 
+/// Eight numbers, rounded.
+__device__ inline Bf16Chunk rounded_chunk(const float (&v)[Bf16Chunk::size]) {
+    return {{Bf16Words::pack(v), Bf16Words::pack(v + 2), Bf16Words::pack(v + 4), Bf16Words::pack(v + 6)}};
+}
 /// x[0], x[step], ..., `count` of them, and zeros.
 __device__ inline Bf16Chunk rounded_chunk(const float* x, Index step, Index count) {
-    Bf16Chunk chunk;
     float v[Bf16Chunk::size];
     for (int e = 0; e < Bf16Chunk::size; ++e) v[e] = e < count ? x[e * step] : 0.0f;
-    for (int e = 0; e < 4; ++e) chunk.words[e] = Bf16Words::pack(v + 2 * e);
-    return chunk;
+    return rounded_chunk(v);
 }
 
 // One thread a chunk; x [rows,channels], y [rows,chunks].
@@ -41,7 +44,14 @@ template <class T> __global__ void round_rows_kernel(const T* x, Index rows, Ind
     const Index i = global_thread(), chunks = in_chunks(channels) / Bf16Chunk::size;
     if (i >= rows * chunks) return;
     const Index row = i / chunks, first = i % chunks * Bf16Chunk::size;
-    y[i] = rounded_chunk(x + row * channels + first, 1, channels - first);
+    const float* const from = x + row * channels + first;
+    if (first + Bf16Chunk::size <= channels && reinterpret_cast<std::uintptr_t>(from) % sizeof(Quad<float>) == 0) {
+        const Quad<float> low = *reinterpret_cast<const Quad<float>*>(from),
+                          high = *reinterpret_cast<const Quad<float>*>(from + 4);
+        y[i] = rounded_chunk({low.v[0], low.v[1], low.v[2], low.v[3], high.v[0], high.v[1], high.v[2], high.v[3]});
+    } else {
+        y[i] = rounded_chunk(from, 1, channels - first);
+    }
 }
 /// y [rows,in_chunks(channels)] = x [rows,channels], rounded, zeros at the end of each row.
 inline void round_rows(Cuda on, const float* x, Index rows, Index channels, BFloat16* y) {

@@ -58,14 +58,18 @@ __device__ inline double sum_of_column(double v) {
 /// Pixels of a block of `map_channels`.
 inline Index mapped_rows(Index channels) { return Index(4) * channel_threads(channels).y; }
 
-// A block takes X channels and 4 Y pixels, a thread four pixels of one channel.
+// A block takes X channels and 4 Y pixels, a thread four pixels of one channel. It writes none before it has read all:
+// y may be what is read, for all the compiler knows, so it would wait for memory four times.
 template <class T, class Map> __global__ void map_channels_kernel(Map map, Index pixels, Index channels, T* y) {
     const Index c = Index(blockIdx.y) * blockDim.x + threadIdx.x;
     if (c >= channels) return;
     const auto channel = map.channel(c);
     const Index first = Index(blockIdx.x) * 4 * blockDim.y + threadIdx.y;
-    for (Index k = 0; k < 4; ++k)
-        if (const Index m = first + k * blockDim.y; m < pixels) y[m * channels + c] = channel(m, m * channels + c);
+    T values[4];
+    for (int k = 0; k < 4; ++k)
+        if (const Index m = first + k * blockDim.y; m < pixels) values[k] = channel(m, m * channels + c);
+    for (int k = 0; k < 4; ++k)
+        if (const Index m = first + k * blockDim.y; m < pixels) y[m * channels + c] = values[k];
 }
 /// y[m,c] = map.channel(c)(m, m * channels + c); `map.channel(c)` may read what belongs to a channel.
 template <class T, class Map> void map_channels(Cuda on, Map map, Index pixels, Index channels, T* y) {
