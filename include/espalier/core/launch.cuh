@@ -40,8 +40,8 @@ template <class T> __device__ T* dynamic_shared() {
 template <class... Parameters, class... Arguments>
 void launch(cudaStream_t stream, const Grid& grid, void (*kernel)(Parameters...), Arguments&&... arguments) {
     if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return;
-    // 48 KiB is what a block may have without asking.
-    if (grid.shared_bytes > 48 * 1024)
+    // 48 KiB is what a block may have without asking, static shared memory included: 16 KiB at most.
+    if (grid.shared_bytes > 32 * 1024)
         detail::check_cuda("launch", cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                           static_cast<int>(grid.shared_bytes)));
     cudaLaunchConfig_t config{};
