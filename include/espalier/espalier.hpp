@@ -48,6 +48,7 @@
 #include <espalier/autograd/channels.hpp>
 #include <espalier/autograd/deferred.hpp>
 #include <espalier/autograd/gradient_check.hpp>
+#include <espalier/autograd/moments.hpp>
 #include <espalier/autograd/node.hpp>
 #include <espalier/autograd/var.hpp>
 

@@ -143,6 +143,10 @@ TEST_CASE_TEMPLATE("every op on the device as on the CPU: maps", T, float, doubl
                 const Var<T> variance(Tensor<T>::full({5}, T(0.7), v[0].device()));
                 return batch_norm(v[0], v[1], v[2], mean, variance, {.mode = mode, .activation = activation});
             });
+    check("batch_norm of a convolution", {map, {6, 3, 3, 5}, {6}, {6}}, [](auto& v) { // which adds up its moments
+        const auto ones = [&] { return Var<T>(Tensor<T>::ones({6}, v[0].device())); };
+        return batch_norm(conv2d(v[0], v[1], {.padding = 1}), v[2], v[3], ones(), ones());
+    });
     check("max_pool2d", {map}, [](auto& v) { return max_pool2d(v[0], {.size = 3, .stride = 2, .padding = 1}); });
     check("avg_pool2d", {map}, [](auto& v) { return avg_pool2d(v[0], {.size = 2}); });
     check("adaptive_avg_pool2d", {map}, [](auto& v) { return adaptive_avg_pool2d(v[0], 2); });

@@ -1,6 +1,7 @@
+#include <espalier/ops/activation.hpp>
 #include <espalier/ops/batch_norm.hpp>
-#if !ESPALIER_CUDA
 #include <espalier/ops/conv2d.hpp>
+#if !ESPALIER_CUDA
 #include <espalier/ops/join.hpp>
 #endif
 
@@ -22,12 +23,14 @@ template <class T> Statistics statistics_of(const Tensor<T>& x_on_device) {
     const Index C = x.size(-1), M = C == 0 ? 0 : x.size() / C;
     Statistics s{std::vector<double>(static_cast<std::size_t>(C)), std::vector<double>(static_cast<std::size_t>(C))};
     for (Index c = 0; c < C; ++c) {
-        double &mean = s.mean[static_cast<std::size_t>(c)], &variance = s.variance[static_cast<std::size_t>(c)];
-        for (Index m = 0; m < M; ++m) mean += static_cast<double>(x.data()[m * C + c]) / static_cast<double>(M);
+        long double mean = 0, variance = 0; // of doubles, too, far from zero
+        for (Index m = 0; m < M; ++m) mean += static_cast<long double>(x.data()[m * C + c]) / M;
         for (Index m = 0; m < M; ++m) {
-            const double d = static_cast<double>(x.data()[m * C + c]) - mean;
-            variance += d * d / static_cast<double>(M);
+            const long double d = static_cast<long double>(x.data()[m * C + c]) - mean;
+            variance += d * d / M;
         }
+        s.mean[static_cast<std::size_t>(c)] = static_cast<double>(mean);
+        s.variance[static_cast<std::size_t>(c)] = static_cast<double>(variance);
     }
     return s;
 }
@@ -311,6 +314,184 @@ TEST_CASE_TEMPLATE("batch_norm: errors", T, float, double) {
     throws("expected a momentum in [0, 1], got 2", [&] { o({.momentum = 2}); });
     throws("expected a positive epsilon, got 0", [&] { o({.epsilon = 0}); });
     CHECK_NOTHROW(batch_norm(one, o.gamma, o.beta, o.mean, o.variance, {.mode = Mode::inference}));
+}
+
+namespace {
+
+// A convolution, which on a GPU adds up its moments, and what to normalise it by.
+template <class T> struct Convolved {
+    Shape x, w;
+    Conv2dOptions options;
+    double far = 0; // how many times as large as what else is added to a filter its first term is, everywhere the same
+
+    std::vector<Tensor<T>> operands() const {
+        Tensor<T> xs = random_tensor<T>(x), ws = random_tensor<T>(w, "w");
+        for (Index i = 0; far != 0 && i < xs.size(); i += x[3]) xs.mutable_data()[i] = T(1);
+        for (Index i = 0; far != 0 && i < ws.size(); i += w.product(1, 4)) ws.mutable_data()[i] = static_cast<T>(far);
+        return {xs, ws, uniform<T>({w[0]}, Random(2, "gamma"), -2, 2), random_tensor<T>({w[0]}, "beta")};
+    }
+    Var<T> operator()() const {
+        const auto in = operands();
+        return conv2d(parameter_on_device(in[0]), parameter_on_device(in[1]), options);
+    }
+};
+
+template <class T> bool has_moments(const Var<T>& y) { return y.node()->moments.tiles.defined(); }
+
+template <class T> void check_statistics(const Convolved<T>& c) {
+    CAPTURE(to_text(c.x));
+    CAPTURE(to_text(c.w));
+    const auto in = c.operands();
+    const Var<T> x = c(), gamma = parameter_on_device(in[2]), beta = parameter_on_device(in[3]);
+    CHECK(has_moments(x) == (device_under_test() != Device::cpu));
+    const Index K = c.w[0];
+    const Var<T> mean(to_device(Tensor<T>::zeros({K}))), variance(to_device(Tensor<T>::zeros({K})));
+    const Statistics s = statistics_of(x.value());
+    Tensor<double> scale, sizes({K}), expected_mean({K}), expected_variance({K});
+    const auto expected = reference(x.value(), in[2], in[3], s, 1e-5, Activation::relu, &scale);
+    const auto y = batch_norm(x, gamma, beta, mean, variance, {.momentum = 1, .activation = Activation::relu});
+    CHECK_FALSE(has_moments(x)); // taken, and their memory with them
+    check_close(y.value(), expected, 32, scale);
+    const double count = static_cast<double>(x.size() / K);
+    for (Index k = 0; k < K; ++k) {
+        const double m = s.mean[static_cast<std::size_t>(k)], v = s.variance[static_cast<std::size_t>(k)];
+        expected_mean.set(m, k);
+        expected_variance.set(v * count / (count - 1), k);
+        sizes.set(std::abs(m) + std::sqrt(v), k);
+    }
+    // Some deviations are added up in T, those of the first pixel of 64 of them: its square, 1 in the mean, goes away.
+    check_close(mean.value(), expected_mean, 4, sizes);
+    check_close(variance.value(), expected_variance, 32, expected_variance);
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("batch_norm: after a convolution that has added up the statistics", T, float, double) {
+    const auto check = [](const Shape& x, const Shape& w, const Conv2dOptions& options = {}, double far = 0) {
+        check_statistics<T>({x, w, options, far});
+    };
+    std::vector<MatmulPrecision> precisions{MatmulPrecision::fp32};
+    if (std::is_same_v<T, float> && device_under_test() != Device::cpu)
+        precisions = {MatmulPrecision::fp32, MatmulPrecision::tf32, MatmulPrecision::bf16};
+    for (const MatmulPrecision precision : precisions) {
+        const MatmulPrecisionScope scope(precision);
+        CAPTURE(static_cast<int>(precision));
+        check({2, 1, 1, 4}, {6, 1, 1, 4});                              // two pixels
+        check({1, 5, 7, 3}, {5, 3, 3, 3}, {.padding = 1});              // less than a tile
+        check({2, 8, 4, 4}, {64, 1, 1, 4});                             // a whole one
+        check({1, 5, 13, 4}, {33, 1, 1, 4});                            // and a pixel more
+        check({3, 11, 9, 4}, {67, 3, 3, 4}, {.padding = 1});            // several, the last of 41 pixels
+        check({3, 11, 9, 4}, {31, 3, 3, 4}, {.padding = 1});            // tall tiles, of which half has pixels
+        check({2, 7, 7, 8}, {12, 3, 3, 4}, {.stride = 2, .groups = 2}); // a part of y for each group
+        check({3, 13, 11, 7}, {37, 3, 3, 7}, {.padding = 1}, 1e4);      // far from zero
+        check({5, 13, 11, 4}, {20, 1, 1, 4}, {}, 1e4);
+    }
+    if (!std::is_same_v<T, float> || device_under_test() == Device::cpu) return;
+    const MatmulPrecisionScope scope(MatmulPrecision::tf32);
+    check({1, 183, 185, 1}, {33, 1, 1, 1}); // tall tiles of all the columns
+}
+
+TEST_CASE_TEMPLATE("batch_norm: same bits and the same gradients after such a convolution", T, float, double) {
+    const Convolved<T> c{{3, 11, 9, 4}, {35, 3, 3, 4}, {.padding = 1}};
+    const auto run = [&](bool moments) {
+        const Var<T> mean(to_device(Tensor<T>::zeros({35}))), variance(to_device(Tensor<T>::ones({35})));
+        auto all = forward_and_gradients<T>(
+            [&](std::vector<Var<T>>& v) {
+                const Var<T> x = conv2d(v[0], v[1], c.options);
+                if (!moments) x.node()->moments = {};
+                return batch_norm(x, v[2], v[3], mean, variance, {.activation = Activation::none});
+            },
+            c.operands());
+        all.push_back(mean.value());
+        all.push_back(variance.value());
+        return all;
+    };
+    check_repeatable([&] { return run(true); });
+    const auto with = run(true), without = run(false);
+    for (std::size_t i = 0; i < with.size(); ++i) // sums of some hundred terms
+        check_close(with[i], without[i].to(Device::cpu).template cast<double>(), 256);
+    check_gradient(
+        [&](std::vector<Var<double>>& v) {
+            const auto running = [] { return Var<double>(to_device(Tensor<double>::ones({3}))); };
+            return batch_norm(conv2d(v[0], v[1], {}), v[2], v[3], running(), running());
+        },
+        Convolved<double>{{2, 3, 2, 2}, {3, 1, 1, 2}, {}}.operands());
+}
+
+TEST_CASE_TEMPLATE("batch_norm: whose statistics it takes", T, float, double) {
+    const Convolved<T> c{{2, 5, 7, 3}, {4, 3, 3, 3}, {.padding = 1}};
+    const bool on_gpu = device_under_test() != Device::cpu;
+    // The running statistics that batch norm makes of v alone.
+    const auto learnt = [](const Var<T>& v, const BatchNormOptions& options) {
+        const auto of = [&](double value) {
+            return Var<T>(Tensor<T>::full({v.size(-1)}, static_cast<T>(value), v.device()));
+        };
+        const Var<T> mean = of(0), variance = of(0);
+        batch_norm(v, of(1), of(0), mean, variance, options);
+        return std::pair(mean.value().to(Device::cpu), variance.value().to(Device::cpu));
+    };
+    const BatchNormOptions all{.momentum = 1};
+    const auto is = [&](const Var<T>& v, double mean, double variance) {
+        const auto got = learnt(v, all);
+        check_close(got.first, Tensor<double>::full({v.size(-1)}, mean));
+        check_close(got.second, Tensor<double>::full({v.size(-1)}, variance));
+    };
+    // What they say is believed: that no pixel differs from the first of its tile, of which there are two.
+    const auto lying = [&] {
+        const Var<T> y = c();
+        if (on_gpu) y.node()->moments.tiles.fill(T(0));
+        return y;
+    };
+    const auto believed = [&](const Var<T>& y) {
+        Tensor<double> mean({4});
+        for (Index k = 0; k < 4; ++k)
+            mean.set((64.0 * static_cast<double>(y.value().at(0, 0, 0, k)) +
+                      6.0 * static_cast<double>(y.value().at(1, 4, 1, k))) /
+                         70,
+                     k);
+        return difference(learnt(y, all).first, mean, Tensor<double>::scalar(1), 16).empty();
+    };
+    if (on_gpu) {
+        const Var<T> twice = lying(); // they are taken once
+        CHECK(believed(twice));
+        CHECK_FALSE(believed(twice));
+        const Var<T> idle = lying(); // and not kept by who does not want them
+        CHECK(learnt(idle, {.mode = Mode::inference}).first.at(0) == T(0));
+        CHECK_FALSE(has_moments(idle));
+    }
+    // Not if y was changed, in whatever way, or if another op comes between.
+    const auto changed = [&](const auto& change) {
+        const Var<T> y = lying();
+        Tensor<T> same = y.value();
+        change(same);
+        is(y, 2, 0);
+    };
+    changed([](Tensor<T>& y) { y.fill(T(2)); });
+    changed([](Tensor<T>& y) { y.copy_from(Tensor<T>::full(y.shape(), T(2))); });
+    changed([](Tensor<T>& y) { dispatch(y.device(), [&](auto on) { kernels::fill(on, T(2), mutable_flat(y)); }); });
+    const auto differs = [&](const Var<T>& v) {
+        CHECK_FALSE(has_moments(v));
+        const auto s = statistics_of(v.value());
+        CHECK(static_cast<double>(learnt(v, all).first.at(1)) == doctest::Approx(s.mean[1]).epsilon(1e-5));
+    };
+    differs(relu(lying()));
+    differs(lying().detach());
+    // Nor where none were asked for, or no kernel has a pixel's whole sums.
+    const auto conv = [](const Shape& x, const Shape& w, const Conv2dOptions& options) {
+        return Convolved<T>{x, w, options}();
+    };
+    differs(conv({2, 4, 4, 64}, {8, 3, 3, 64}, {.padding = 1})); // split
+    differs(conv({2, 4, 4, 6}, {6, 3, 3, 1}, {.groups = 6}));    // depthwise
+    const auto in = c.operands();
+    differs(conv2d(parameter_on_device(in[0]), parameter_on_device(in[1]), parameter_on_device(in[3]), c.options));
+    {
+        const NoGrad no_grad;
+        differs(c());
+    }
+    const PathScope precise(Path::precise);
+    CHECK(has_moments(c()) == on_gpu);
+    const PathScope in_order(Path::fixed_order);
+    differs(c());
 }
 
 #if !ESPALIER_CUDA // maps that are made when they are read are a matter of the CPU

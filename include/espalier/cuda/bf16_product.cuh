@@ -89,6 +89,7 @@ template <int Rows, int Columns, int WarpRows> struct WarpTiles {
     using Scalar = float;
     static constexpr int rows = Rows, columns = Columns, depth = 32, stages = 4;
     static constexpr int threads = Rows / WarpRows * (Columns / 32) * 32;
+    static constexpr int warps_down = Rows / WarpRows, column_lanes = 4, held_columns = 8;
     /// Panels of both operands.
     template <bool A, bool B> struct Panels {
         Bf16Panel<A, Rows, depth> a;    ///< of the first
@@ -124,13 +125,6 @@ template <int Rows, int Columns, int WarpRows> struct WarpTiles {
             });
         });
     }
-    /// Calls `write(i, j, sum)` for the sums of this thread.
-    template <class Write> __device__ void each(const Write& write) const {
-        each_pair([&](unsigned i, unsigned j, float first, float second) {
-            write(i, j, first);
-            write(i, j + 1, second);
-        });
-    }
     /// Calls `write(i, j, first, second)` for the sums of columns j and j + 1, j even.
     template <class Write> __device__ void each_pair(const Write& write) const {
         const unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
@@ -142,6 +136,21 @@ template <int Rows, int Columns, int WarpRows> struct WarpTiles {
             });
         });
     }
+
+    /// As cuda/moments.cuh wants them.
+    /// @{
+    static __device__ unsigned warp_down() { return first_row() / WarpRows; }
+    static __device__ unsigned column(unsigned k) { return first_column() + k / 2 * 8 + 2 * (threadIdx.x % 4) + k % 2; }
+    template <class F> __device__ void each_held(const F& f) const {
+        const unsigned row = first_row() + threadIdx.x % 32 / 4;
+        for_constants<WarpRows / 16>([&](auto i) {
+            for_constants<16>([&](auto e) { // of four fragments
+                constexpr unsigned j = e / 4, n = e % 4;
+                f(row + i * 16u + n / 2 * 8, j * 2 + n % 2, sums[i][j][n]);
+            });
+        });
+    }
+    /// @}
 
 private:
     // Of this thread's warp.
@@ -244,6 +253,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::threads == 256 ? 2 : 3)
             line[after] = adds ? line[after] + next : next;
         }
     });
+    write_moments_of(product, part, math, first_row, first_column);
 }
 
 /// As `multiply`, of operands in bf16. A product says of both, for the host, too, whether memory runs along terms.

@@ -2,6 +2,7 @@
 
 #include <espalier/core/launch.cuh>
 #include <espalier/cuda/divider.cuh>
+#include <espalier/cuda/moments.cuh>
 #include <espalier/tensor/device.hpp>
 
 #include <algorithm>
@@ -15,7 +16,8 @@
 //     width         4 if along that axis 4 elements from a multiple of 4 on lie side by side, aligned; else 1
 //     row(i), term(t)   what is known of one row, and of one term: computed once for many elements
 //     at(row, term)     the element's address; null: it is zero
-// A product has an `output`, and `part(index)`, one of the several products of a launch.
+// A product has an `output`, and `part(index)`, one of the several products of a launch. One whose y may be normalised
+// has `moments`, too, [2,moment_tiles(rows),pitch], or none: then a bias and what y holds are not added.
 
 namespace espalier::inline ESPALIER_BACKEND {
 namespace kernels {
@@ -126,6 +128,7 @@ private:
 template <class T> struct PlainProduct {
     using Scalar = T;
     static constexpr int rows = 64, columns = 64, depth = 16, threads = 256;
+    static constexpr int warps_down = 8, column_lanes = 16, held_columns = 4;
 
     /// A panel in shared memory, term by term; the pitch keeps quads aligned and spreads terms over banks.
     template <bool, int Rows> struct Panel {
@@ -151,16 +154,36 @@ template <class T> struct PlainProduct {
     }
     /// Calls `write(i, j, sum)` for the sums of this thread.
     template <class Write> __device__ void each(const Write& write) const {
-        const unsigned row = threadIdx.x / 16 * 4, column = threadIdx.x % 16 * 4;
-        for (unsigned i = 0; i < 4; ++i)
-            for (unsigned j = 0; j < 4; ++j) write(row + i, column + j, sums[i][j]);
+        each_held([&](unsigned i, unsigned k, T sum) { write(i, column(k), sum); });
     }
+    /// As cuda/moments.cuh wants them.
+    /// @{
+    static __device__ unsigned warp_down() { return threadIdx.x / 32; }
+    static __device__ unsigned column(unsigned k) { return threadIdx.x % 16 * 4 + k; }
+    template <class F> __device__ void each_held(const F& f) const {
+        for (unsigned i = 0; i < 4; ++i)
+            for (unsigned k = 0; k < 4; ++k) f(threadIdx.x / 16 * 4 + i, k, sums[i][k]);
+    }
+    /// @}
 };
+
+/// Writes the moments of the tile that `math` holds of a part, if the product is one that has them.
+template <class Product, class Part, class Math>
+__device__ void write_moments_of(const Product& product, const Part& part, const Math& math, unsigned first_row,
+                                 unsigned first_column) {
+    if constexpr (requires { product.moments; }) {
+        const auto& all = product.moments;
+        if (all.data() == nullptr) return;
+        write_moments(math, TileExtents{first_row, part.rows, first_column, part.columns},
+                      View<typename Math::Scalar, 3>(all.at(0, 0, part.offset(0)), {2, all.size(1), part.columns},
+                                                     {all.stride(0), all.stride(1), 1}));
+    }
+}
 
 // A block of Math::threads takes one tile of rows x columns of one part, and one range of terms (blockIdx.y of
 // gridDim.y). Panels of `depth` terms go from memory to registers to one of two buffers in shared memory; while they
 // are multiplied, the next ones are on their way. A thread writes the sums that Math gives it. Shared memory: four
-// panels, 17 KiB for floats. The order of additions depends on extents alone.
+// panels, 17 KiB for floats, and what moments take. The order of additions depends on extents alone.
 template <class Math, class Product>
 __global__ void __launch_bounds__(Math::threads, 1)
     product_kernel(Product product, unsigned row_tiles, unsigned column_tiles) {
@@ -205,6 +228,7 @@ __global__ void __launch_bounds__(Math::threads, 1)
         if (part.bias) sum += part.bias[column];
         y = product.output.adds ? y + sum : sum;
     });
+    write_moments_of(product, part, math, first_row, first_column);
 }
 
 // One thread an element i of y, whose rows of `columns` begin every `pitch`: adds the splits' sums in order, then the

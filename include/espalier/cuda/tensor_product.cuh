@@ -11,6 +11,7 @@ namespace kernels {
 template <class Format, int Rows, int Columns> struct TensorProduct {
     using Scalar = float;
     static constexpr int rows = Rows, columns = Columns, threads = Rows / 32 * (Columns / 32) * 32;
+    static constexpr int warps_down = Rows / 32, column_lanes = 4, held_columns = 8;
     static constexpr int words = 16, depth = words * Format::per_word; ///< of a row of a panel
 
     /// A panel in shared memory, in words, along the axis that memory runs along. With these pitches neither the quads
@@ -56,12 +57,19 @@ template <class Format, int Rows, int Columns> struct TensorProduct {
     }
     /// Calls `write(i, j, sum)` for the sums of this thread.
     template <class Write> __device__ void each(const Write& write) const {
-        const unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+        each_held([&](unsigned i, unsigned k, float sum) { write(i, column(k), sum); });
+    }
+    /// As cuda/moments.cuh wants them.
+    /// @{
+    static __device__ unsigned warp_down() { return first_row() / 32; }
+    static __device__ unsigned column(unsigned k) { return first_column() + k / 2 * 8 + 2 * (threadIdx.x % 4) + k % 2; }
+    template <class F> __device__ void each_held(const F& f) const {
+        const unsigned row = first_row() + threadIdx.x % 32 / 4;
         each_fragment([&](unsigned i, unsigned j) {
-            for (unsigned n = 0; n < 4; ++n)
-                write(first_row() + i * 16 + g + n / 2 * 8, first_column() + j * 8 + 2 * t + n % 2, sums[i][j][n]);
+            for (unsigned n = 0; n < 4; ++n) f(row + i * 16 + n / 2 * 8, j * 2 + n % 2, sums[i][j][n]);
         });
     }
+    /// @}
 
 private:
     // No loop: the compiler leaves those that are not short as they are, and an array that a loop indexes is no set of

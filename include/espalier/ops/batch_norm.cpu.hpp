@@ -138,9 +138,10 @@ template <class T> struct BatchNormChannels {
     View<double, 2> statistics; ///< as `batch_norm_statistics`
     View<T, 2> fold;            ///< as `batch_norm_fold`
 };
-/// `batch_norm_statistics`, `batch_norm_track` and `batch_norm_fold`; pivot and partial are scratch.
+/// `batch_norm_statistics`, `batch_norm_track` and `batch_norm_fold`; pivot and partial are scratch. Moments of x are
+/// for GPUs.
 template <class T>
-void batch_norm_learn(Cpu on, View<const T, 2> x, View<T, 1> pivot, View<double, 3> partial,
+void batch_norm_learn(Cpu on, View<const T, 2> x, View<const T, 3>, View<T, 1> pivot, View<double, 3> partial,
                       const BatchNormChannels<T>& to) {
     batch_norm_statistics(on, x, pivot, partial, to.statistics);
     batch_norm_track(on, View<const double, 2>(to.statistics), x.size(0), to.momentum, to.mean, to.variance);

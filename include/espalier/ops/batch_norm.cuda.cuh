@@ -1,6 +1,7 @@
 #pragma once
 
 #include <espalier/cuda/channels.cuh>
+#include <espalier/cuda/moments.cuh>
 #include <espalier/ops/batch_norm.cpu.hpp>
 #include <espalier/tensor/device.hpp>
 #include <espalier/tensor/view.hpp>
@@ -32,6 +33,28 @@ template <class T> struct BatchNormMoments {
         }
     };
     __device__ Channel channel(Index c) const { return {x.data(), batch_norm_pivot(x, c)}; }
+};
+/// The same sums over the pixels of a tile, whose moments [2,tiles,C] are known: they are deviations from its first
+/// pixel, that is d from the pivot.
+template <class T> struct BatchNormTiles {
+    View<const T, 2> x;
+    View<const T, 3> moments;
+    struct Channel {
+        const T *x, *sums, *squares; ///< of this channel, of all channels
+        double pivot;
+        Index pixels, channels;
+        __device__ void operator()(Index e, double& a, double& b) const {
+            const Index first = e / channels * kernels::moment_rows, left = pixels - first;
+            const double count = static_cast<double>(left < kernels::moment_rows ? left : kernels::moment_rows);
+            const double d = static_cast<double>(x[first * channels]) - pivot, sum = static_cast<double>(sums[e]);
+            a += sum + count * d;
+            b += static_cast<double>(squares[e]) + (2 * sum + count * d) * d;
+        }
+    };
+    __device__ Channel channel(Index c) const {
+        return {x.at(0, c), moments.at(0), moments.at(1), static_cast<double>(batch_norm_pivot(x, c)),
+                x.size(0),  x.size(1)};
+    }
 };
 template <class T>
 __device__ void batch_norm_fold_channel(Index c, double mean, double variance, View<const T, 1> gamma,
@@ -136,13 +159,18 @@ __global__ void batch_norm_fold_kernel(View<const double, 2> statistics, View<co
         detail::batch_norm_fold_channel(c, statistics(0, c), statistics(1, c), gamma, beta, epsilon, fold);
 }
 
-/// As on the CPU; pivots are worked out by who needs them, and the last step of the sums does the rest.
+/// As on the CPU; pivots are worked out by who needs them, and the last step of the sums does the rest. Where the
+/// moments [2,tiles,C] of x are not empty, little of x is read.
 /// @{
 template <class T>
-void batch_norm_learn(Cuda on, View<const T, 2> x, View<T, 1>, View<double, 3> partial,
+void batch_norm_learn(Cuda on, View<const T, 2> x, View<const T, 3> moments, View<T, 1>, View<double, 3> partial,
                       const BatchNormChannels<T>& to) {
-    sum_channels<T>(on, detail::BatchNormMoments<T>{x}, detail::BatchNormLearn<T>{x, to}, x.size(0), x.size(1),
-                    partial.data());
+    const detail::BatchNormLearn<T> finish{x, to};
+    if (moments.size() > 0)
+        sum_channels<double>(on, detail::BatchNormTiles<T>{x, moments}, finish, moments.size(1), x.size(1),
+                             partial.data());
+    else
+        sum_channels<T>(on, detail::BatchNormMoments<T>{x}, finish, x.size(0), x.size(1), partial.data());
 }
 template <class T>
 void batch_norm_gradients(Cuda on, View<const T, 2> x, View<const T, 2> dy, Activation activation,

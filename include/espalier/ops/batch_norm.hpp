@@ -103,6 +103,7 @@ Var<T> batch_norm(const Var<T>& x, const Var<T>& gamma, const Var<T>& beta, Var<
     expect_same_device("batch_norm", x, gamma, beta, running_mean, running_var);
 
     Tensor<double> statistics({2, channels}, x.device());
+    const Tensor<T> moments = x.node()->moments.take(x.value());
     Tensor<T> fold;
     Deferred<T> y;
     dispatch(x.device(), [&](auto on) {
@@ -110,7 +111,9 @@ Var<T> batch_norm(const Var<T>& x, const Var<T>& gamma, const Var<T>& beta, Var<
         fold = Tensor<T>({3, row}, x.device());
         if (training) {
             Tensor<T> pivot({row}, x.device());
-            Tensor<double> partial({kernels::batch_norm_blocks(on, count, channels), 2, channels}, x.device());
+            const View<const T, 3> tiles = moments.defined() ? view<3>(moments) : View<const T, 3>(nullptr, {0, 0, 0});
+            const Index summed = moments.defined() ? moments.size(1) : count;
+            Tensor<double> partial({kernels::batch_norm_blocks(on, summed, channels), 2, channels}, x.device());
             const kernels::BatchNormChannels<T> to{view<1>(gamma.value()),
                                                    view<1>(beta.value()),
                                                    options.epsilon,
@@ -119,7 +122,8 @@ Var<T> batch_norm(const Var<T>& x, const Var<T>& gamma, const Var<T>& beta, Var<
                                                    mutable_view<1>(running_var.mutable_value()),
                                                    mutable_view<2>(statistics),
                                                    mutable_view<2>(fold)};
-            kernels::batch_norm_learn(on, pixels(x.value()), mutable_view<1>(pivot), mutable_view<3>(partial), to);
+            kernels::batch_norm_learn(on, pixels(x.value()), tiles, mutable_view<1>(pivot), mutable_view<3>(partial),
+                                      to);
         } else {
             kernels::batch_norm_recall(on, view<1>(running_mean.value()), view<1>(running_var.value()),
                                        mutable_view<2>(statistics));

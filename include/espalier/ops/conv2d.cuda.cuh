@@ -33,6 +33,7 @@ template <class T, int Width> struct ConvProduct {
     const T *x, *w;
     PixelGather gather;
     unsigned rows, channels, filters, terms; ///< outputs; channels, filters and terms of a group
+    View<T, 3> moments;                      ///< of y, for a convolution without bias, or none
     Output<T> output;
 
     __device__ auto part(unsigned g) const {
@@ -112,12 +113,13 @@ ProductPlan conv2d_plan(Cuda, View<const T, 4> x, View<const T, 4> w, const Conv
     if (in_bf16<T>(plan)) plan.copies = bf16_copies(x, w.size(3)) + bf16_copies(w, w.size(3));
     return plan;
 }
-/// y = x convolved with w, plus b unless that is empty.
+/// y = x convolved with w, plus b unless that is empty. Where `moments` [2,moment_tiles(N*P*Q),K] are not empty, theirs
+/// is y: of a plan without splits, and without b.
 template <class T>
 void conv2d(Cuda on, const ProductPlan& plan, View<const T, 4> x, View<const T, 4> w, View<const T, 1> b,
-            const Conv2dOptions& o, View<T, 1> scratch, View<T, 4> y) {
+            const Conv2dOptions& o, View<T, 3> moments, View<T, 1> scratch, View<T, 4> y) {
     if constexpr (std::is_same_v<T, float>)
-        if (in_bf16<T>(plan)) return conv2d_bf16(on, plan, x, w, b, o, scratch, y);
+        if (in_bf16<T>(plan)) return conv2d_bf16(on, plan, x, w, b, o, moments, scratch, y);
     const auto run = [&]<int Width>() {
         const ConvProduct<T, Width> product{x.data(),
                                             w.data(),
@@ -126,6 +128,7 @@ void conv2d(Cuda on, const ProductPlan& plan, View<const T, 4> x, View<const T, 
                                             static_cast<unsigned>(w.size(3)),
                                             static_cast<unsigned>(plan.columns),
                                             static_cast<unsigned>(w.size(1) * w.size(2) * w.size(3)),
+                                            moments,
                                             {}};
         multiply_rounded(on, plan, product, y.data(), y.size(3), y.size(3), b.size() ? b.data() : nullptr, false,
                          scratch.data());

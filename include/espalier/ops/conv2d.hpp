@@ -88,19 +88,24 @@ template <class T> Var<T> conv2d(const Var<T>& x, const Var<T>& w, const Var<T>&
         expect_same_device("conv2d", x, w);
     std::vector<Var<T>> operands{x, w};
     if (biased) operands.push_back(b);
-    Tensor<T> y = detail::conv2d_forward(x.deferred(), w.value(), biased ? b.value() : Tensor<T>({0}, x.device()),
-                                         options, is_recorded<T>(operands));
-    ChannelRule rule = detail::conv2d_rule(x.shape(), w.shape(), y.shape(), options, biased);
-    return record<T>("conv2d", std::move(y), operands, std::move(rule),
-                     [xv = w.needs_grad() ? x.deferred() : Deferred<T>(), wv = x.needs_grad() ? w.value() : Tensor<T>(),
-                      options, biased](const Deferred<T>& dy, const Inputs<T>& input) {
-                         detail::conv2d_backward(xv, wv, dy, options, input);
-                         if (biased && input[2].needs_grad()) input[2].add_grad(detail::column_sums(dy.value()));
-                     },
-                     {{"stride", options.stride},
-                      {"padding", options.padding},
-                      {"dilation", options.dilation},
-                      {"groups", options.groups}});
+    const bool trains = is_recorded<T>(operands);
+    Tensor<T> moments; // a convolution with a bias is not followed by batch norm
+    Tensor<T> made = detail::conv2d_forward(x.deferred(), w.value(), biased ? b.value() : Tensor<T>({0}, x.device()),
+                                            options, trains, trains && !biased ? &moments : nullptr);
+    ChannelRule rule = detail::conv2d_rule(x.shape(), w.shape(), made.shape(), options, biased);
+    Var<T> y =
+        record<T>("conv2d", std::move(made), operands, std::move(rule),
+                  [xv = w.needs_grad() ? x.deferred() : Deferred<T>(), wv = x.needs_grad() ? w.value() : Tensor<T>(),
+                   options, biased](const Deferred<T>& dy, const Inputs<T>& input) {
+                      detail::conv2d_backward(xv, wv, dy, options, input);
+                      if (biased && input[2].needs_grad()) input[2].add_grad(detail::column_sums(dy.value()));
+                  },
+                  {{"stride", options.stride},
+                   {"padding", options.padding},
+                   {"dilation", options.dilation},
+                   {"groups", options.groups}});
+    if (moments.defined()) y.node()->moments = {std::move(moments), y.value().writes()};
+    return y;
 }
 
 /// Convolution without a bias.

@@ -32,6 +32,7 @@ struct Bf16ConvProduct {
     const BFloat16 *x, *w;
     PixelGather gather;
     unsigned rows, channels, filters, terms; ///< outputs; channels, filters and terms of a group
+    View<float, 3> moments;                  ///< as in ConvProduct
     Output<float> output;
 
     __device__ auto part(unsigned g) const {
@@ -117,7 +118,8 @@ template <class T> bool in_bf16(const ProductPlan& plan) {
 
 /// As `conv2d`, in a plan with room for the copies.
 inline void conv2d_bf16(Cuda on, ProductPlan plan, View<const float, 4> x, View<const float, 4> w,
-                        View<const float, 1> b, const Conv2dOptions& o, View<float, 1> scratch, View<float, 4> y) {
+                        View<const float, 1> b, const Conv2dOptions& o, View<float, 3> moments, View<float, 1> scratch,
+                        View<float, 4> y) {
     const Index channels = w.size(3), padded = in_chunks(channels), rows = rows_of(x, channels);
     BFloat16* const copies = reinterpret_cast<BFloat16*>(scratch.data());
     round_rows(on, x.data(), rows, channels, copies);
@@ -130,6 +132,7 @@ inline void conv2d_bf16(Cuda on, ProductPlan plan, View<const float, 4> x, View<
                                   static_cast<unsigned>(padded),
                                   static_cast<unsigned>(plan.columns),
                                   static_cast<unsigned>(w.size(1) * w.size(2) * padded),
+                                  moments,
                                   {}};
     multiply_bf16(on, plan, product, y.data(), y.size(3), y.size(3), b.size() ? b.data() : nullptr, false,
                   scratch.data() + plan.copies);

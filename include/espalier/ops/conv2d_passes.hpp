@@ -54,10 +54,10 @@ template <class T> Tensor<T> depthwise_taps(const Tensor<T>& w) {
     return taps;
 }
 
-/// `trains`: whether a gradient of it is recorded.
+/// `trains`: whether a gradient of it is recorded. `moments`: null, or where those of y go if they cost little.
 template <class T>
 void conv2d_forward_on(Cpu on, const Deferred<T>& input, const Tensor<T>& w, const Tensor<T>& b, const Conv2dOptions& o,
-                       bool trains, Tensor<T>& y) {
+                       bool trains, Tensor<T>*, Tensor<T>& y) {
     const Shape shape = input.shape();
     if constexpr (std::is_same_v<T, float>)
         if (trains && takes_bf16<T>(shape, w.shape(), o, kernels::ConvPass::forward)) {
@@ -123,7 +123,7 @@ inline void expect_countable(const Shape& x, const Shape& w, const Shape& y) {
 /// As above. The fixed order has one kernel, as on the CPU.
 template <class T>
 void conv2d_forward_on(Cuda on, const Deferred<T>& input, const Tensor<T>& w, const Tensor<T>& b,
-                       const Conv2dOptions& o, bool, Tensor<T>& y) {
+                       const Conv2dOptions& o, bool, Tensor<T>* moments, Tensor<T>& y) {
     const Tensor<T>& x = input.value();
     expect_countable(x.shape(), w.shape(), y.shape());
     if (current_path() == Path::fixed_order)
@@ -133,18 +133,23 @@ void conv2d_forward_on(Cuda on, const Deferred<T>& input, const Tensor<T>& w, co
         return kernels::conv2d_depthwise(on, view<4>(x), view<3>(taps), view<1>(b), o, mutable_view<4>(y));
     }
     const auto plan = kernels::conv2d_plan(on, view<4>(x), view<4>(w), o, view<4>(y));
+    View<T, 3> tiles(nullptr, {0, 0, 0});
+    if (moments && plan.splits == 1) { // else no kernel has the whole sums before they are in memory
+        *moments = Tensor<T>({2, kernels::moment_tiles(plan.rows), y.size(3)}, y.device());
+        tiles = mutable_view<3>(*moments);
+    }
     Tensor<T> scratch({plan.scratch()}, y.device());
-    kernels::conv2d(on, plan, view<4>(x), view<4>(w), view<1>(b), o, mutable_flat(scratch), mutable_view<4>(y));
+    kernels::conv2d(on, plan, view<4>(x), view<4>(w), view<1>(b), o, tiles, mutable_flat(scratch), mutable_view<4>(y));
 }
 #endif
 
 /// As above, into a new tensor.
 template <class T>
 Tensor<T> conv2d_forward(const Deferred<T>& input, const Tensor<T>& w, const Tensor<T>& b, const Conv2dOptions& o,
-                         bool trains) {
+                         bool trains, Tensor<T>* moments = nullptr) {
     const Shape x = input.shape();
     Tensor<T> y({x[0], o.output(x[1], w.size(1)), o.output(x[2], w.size(2)), w.size(0)}, input.device());
-    if (y.size() > 0) dispatch(y.device(), [&](auto on) { conv2d_forward_on(on, input, w, b, o, trains, y); });
+    if (y.size() > 0) dispatch(y.device(), [&](auto on) { conv2d_forward_on(on, input, w, b, o, trains, moments, y); });
     return y;
 }
 

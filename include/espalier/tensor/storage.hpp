@@ -4,6 +4,7 @@
 #include <espalier/tensor/device.hpp>
 
 #include <cstddef>
+#include <cstdint>
 
 namespace espalier::inline ESPALIER_BACKEND {
 
@@ -105,11 +106,17 @@ public:
 
     /// The first element; null for none.
     T* data() const { return data_; }
+    /// What `Tensor::writes` says, and one more.
+    /// @{
+    std::uint64_t writes() const { return writes_; }
+    void count_write() { ++writes_; }
+    /// @}
 
 private:
     std::size_t bytes_;
     Device device_;
     T* data_;
+    std::uint64_t writes_ = 0;
 };
 
 } // namespace espalier::inline ESPALIER_BACKEND

@@ -6,6 +6,7 @@
 #include <espalier/tensor/view.hpp>
 
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -69,8 +70,16 @@ public:
     /// them changes every tensor that shares the memory.
     /// @{
     const T* data() const { return data_; }
-    T* mutable_data() { return data_; }
+    T* mutable_data() {
+#if ESPALIER_CUDA
+        if (device_ != Device::cpu) storage_->count_write();
+#endif
+        return data_;
+    }
     /// @}
+    /// How often the memory, under any handle, was handed out to be changed; of a GPU's, the CPU's is not watched. Who
+    /// keeps what it worked out of the elements sees by that whether it still holds.
+    std::uint64_t writes() const { return storage_ ? storage_->writes() : 0; }
     /// The elements in memory order, for range-based loops. @throws DeviceError on a GPU: `to` the CPU first
     /// @{
     const T* begin() const {
@@ -95,7 +104,7 @@ public:
     template <class... I> T at(I... indices) const { return element(offset(indices...)); }
     /// Changes one element. @throws ShapeError unless there is one index an axis, each within its extent
     template <class... I> void set(T value, I... indices) {
-        T* const to = data_ + offset(indices...);
+        T* const to = mutable_data() + offset(indices...);
         if (device_ == Device::cpu)
             *to = value;
         else
@@ -104,13 +113,13 @@ public:
 
     /// Makes every element `value`.
     void fill(T value) {
-        dispatch(device_, [&](auto on) { kernels::fill(on, value, View<T, 1>(data_, {size()})); });
+        dispatch(device_, [&](auto on) { kernels::fill(on, value, View<T, 1>(mutable_data(), {size()})); });
     }
     /// Makes the elements those of a tensor of the same shape, from any device. Waits for a GPU if it is another one's.
     /// @throws ShapeError for another shape
     void copy_from(const Tensor& from) {
         expect(from.shape() == shape_, "Tensor::copy_from: expected a tensor ", shape_, ", got ", from.shape());
-        detail::copy_bytes(data_, device_, from.data_, from.device_, bytes());
+        detail::copy_bytes(mutable_data(), device_, from.data_, from.device_, bytes());
     }
     /// The same elements in memory of their own.
     Tensor clone() const { return copy_on(device_); }
