@@ -2,13 +2,6 @@
 
 #include <espalier/core/launch.cuh>
 
-#ifndef __CUDACC__
-#include <array>
-#include <cstring>
-#include <deque>
-#include <vector>
-#endif
-
 // Copies to shared memory that go on while the thread does, past its registers. Source: PTX ISA, "cp.async". Without
 // nvcc a copy is done when it is waited for, as late as may be, for tests.
 
@@ -33,38 +26,9 @@ template <int Open> __device__ void wait_for_copies() {
 
 #else
 
-namespace emulated {
-
-struct Copy {
-    void* to;
-    const void* from; // null: zeros
-};
-// Of one thread.
-struct Copies {
-    std::vector<Copy> begun;
-    std::deque<std::vector<Copy>> groups;
-
-    static Copies& of_thread() {
-        static thread_local std::array<Copies, 1024> all;
-        return all[threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)];
-    }
-};
-
-} // namespace emulated
-
-inline void copy_async(void* to, const void* from, bool zeros) {
-    emulated::Copies::of_thread().begun.push_back({to, zeros ? nullptr : from});
-}
-inline void end_copies() {
-    auto& mine = emulated::Copies::of_thread();
-    mine.groups.push_back(std::move(mine.begun));
-    mine.begun.clear();
-}
-template <int Open> void wait_for_copies() {
-    auto& groups = emulated::Copies::of_thread().groups;
-    for (; groups.size() > Open; groups.pop_front())
-        for (const auto& [to, from] : groups.front()) from ? std::memcpy(to, from, 16) : std::memset(to, 0, 16);
-}
+inline void copy_async(void* to, const void* from, bool zeros) { cudaEmulatedBeginCopy(to, zeros ? nullptr : from); }
+inline void end_copies() { cudaEmulatedEndCopies(); }
+template <int Open> void wait_for_copies() { cudaEmulatedWaitForCopies(Open); }
 
 #endif
 

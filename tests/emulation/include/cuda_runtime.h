@@ -40,6 +40,10 @@
                                            __FILE__, __LINE__)
 /// What all 32 lanes offer, at most 32 bytes each: for instructions of a whole warp.
 #define cudaEmulatedWarp(...) ::emulation::Block::current().all(__VA_ARGS__, __FILE__, __LINE__)
+/// Asynchronous copies of 16 bytes to shared memory, from null: zeros.
+#define cudaEmulatedBeginCopy(to, from) ::emulation::Block::current().begin_copy(to, from)
+#define cudaEmulatedEndCopies() ::emulation::Block::current().end_copies()
+#define cudaEmulatedWaitForCopies(open) ::emulation::Block::current().wait_for_copies(open)
 #define __ballot_sync(mask, predicate) ::emulation::Block::current().ballot(mask, predicate, __FILE__, __LINE__)
 
 template <class T> T atomicAdd(T* to, T value) { return std::atomic_ref<T>(*to).fetch_add(value); }

@@ -43,6 +43,12 @@ inline std::vector<unsigned> sequence(unsigned count) {
 
 enum class State { ready, block_barrier, warp_barrier, done };
 
+/// 16 bytes that are on their way to shared memory.
+struct Copy {
+    void* to;
+    const void* from; // null: zeros
+    unsigned group;   // of those that its thread waits for together
+};
 struct Thread {
     Fiber fiber;
     State state = State::done;
@@ -51,6 +57,8 @@ struct Thread {
     const char* file = "";
     bool block_phase = false, warp_phase = false;
     alignas(16) unsigned char slot[32]{}; // what it offers in an exchange
+    std::vector<Copy> copies;             // that it has begun and not waited for
+    unsigned groups = 0;                  // of copies, that it has ended
 };
 
 class Block {
@@ -75,6 +83,8 @@ public:
             thread.fiber.prepare([] { current().entry(); });
             thread.state = State::ready;
             thread.block_phase = thread.warp_phase = false;
+            thread.copies.clear();
+            thread.groups = 0;
         }
         aborts_ = false;
         std::exception_ptr failure;
@@ -143,6 +153,18 @@ public:
         wait(State::warp_barrier, ~0u, file, -line);
         return values;
     }
+    /// Copies to shared memory are made as late as may be: when their thread waits for all groups but the last `open`.
+    /// @{
+    EMULATION_QUIET void begin_copy(void* to, const void* from) {
+        const Unwatched scope;
+        threads_[running_].copies.push_back({to, from, threads_[running_].groups});
+    }
+    EMULATION_QUIET void end_copies() { ++threads_[running_].groups; }
+    void wait_for_copies(unsigned open) {
+        for (const Copy& copy : due_copies(open))
+            copy.from ? std::memcpy(copy.to, copy.from, 16) : std::memset(copy.to, 0, 16);
+    }
+    /// @}
     EMULATION_QUIET unsigned ballot(unsigned mask, bool predicate, const char* file, int line) {
         threads_[running_].slot[0] = predicate;
         wait(State::warp_barrier, mask, file, line);
@@ -155,6 +177,16 @@ public:
 
 private:
     struct Aborted {};
+
+    EMULATION_QUIET std::vector<Copy> due_copies(unsigned open) {
+        const Unwatched scope;
+        Thread& thread = threads_[running_];
+        const auto first_open = std::find_if(thread.copies.begin(), thread.copies.end(),
+                                             [&](const Copy& copy) { return copy.group + open >= thread.groups; });
+        std::vector<Copy> due(thread.copies.begin(), first_open);
+        thread.copies.erase(thread.copies.begin(), first_open);
+        return due;
+    }
 
     void go(const std::vector<unsigned>& turns) {
         while (std::any_of(threads_.get(), threads_.get() + count_, [](auto& t) { return t.state != State::done; })) {
