@@ -248,6 +248,9 @@ TEST_CASE_TEMPLATE("feature_flow: empty flows, stages, batches and widths", T, f
     CHECK(feature_flow(Flow<T>{}).item() == T(0));
     const auto lone = stage_of<T>({2, 3}, 1);
     CHECK(!feature_flow(Stages<T>{lone, {}}).needs_grad());
+    const auto too_short = feature_flow(Stages<T>{stage_of<T>({2, 3}, 1)});
+    CHECK(too_short.item() == T(0));
+    CHECK(too_short.device() == device_under_test()); // where it can be added to a loss
     // an empty stage before one with maps
     for (const Shape& empty : {Shape{2, 4, 4, 0}, Shape{0, 4, 4, 3}}) {
         const Stages<T> stages = {stage_of<T>(empty, 3), stage_of<T>({2, 3}, 2)};

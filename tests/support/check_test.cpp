@@ -44,4 +44,9 @@ TEST_CASE("check_gradients: a wrong gradient, a changed input and a gradient tha
         return square(2)(v);
     };
     CHECK_FALSE(check_gradients(changes, {x}).passed());
+    const GradientCheckOptions along{.directions = 4};
+    CHECK(check_gradients(square(2), {x}, along).passed());
+    CHECK_FALSE(check_gradients(square(2.001), {x}, along).passed());
+    CHECK_FALSE(check_gradients(square(std::numeric_limits<double>::quiet_NaN()), {x}, along).passed());
+    CHECK_FALSE(check_gradients(changes, {x}, along).passed());
 }

@@ -177,7 +177,8 @@ Var<T> flow_of_maps(const std::vector<std::vector<Var<T>>>& stages, const Featur
     for (const Var<T>& operand : operands) expect_same_device("feature_flow", operands[0], operand);
     FlowKept<T> kept;
     Tensor<T> y;
-    const Device device = operands.empty() ? Device::cpu : operands[0].device();
+    const auto of_any = [&] { return stages.empty() || stages[0].empty() ? Device::cpu : stages[0][0].device(); };
+    const Device device = operands.empty() ? of_any() : operands[0].device();
     dispatch(device, [&](auto on) { y = flow_value(on, maps, options, wanted && grad_enabled(), kept); });
     auto backward = [maps, options, kept = std::move(kept)](const Tensor<T>& dy, const Inputs<T>& input) mutable {
         dispatch(dy.device(), [&](auto on) { flow_gradients(on, maps, options, kept, dy, input); });
@@ -208,9 +209,9 @@ template <class T> Var<T> flow_of_network(const Flow<T>& flow, const FeatureFlow
 /// |x_{l+1} - 2 x_l + x_{l-1}|, or branches F with d_l = F_l. |.| is a norm of each sample's difference, averaged over
 /// the batch. With mean reduction it is also divided by the number of elements a sample (l1, squared l2) or by its
 /// square root (l2), so that weights do not depend on it. At 0 the gradient of |.| is 0, for l1 element by element.
-/// Stages too short for a difference, and empty maps, add nothing. `options.boundary` is for the overload that takes a
-/// `Flow`. One pass over the maps makes the value and all gradients, whose memory backward hands on; another backward
-/// makes them again. On a GPU every backward makes them, times its dy.
+/// Stages too short for a difference, and empty maps, add nothing. y is on the device of the maps. `options.boundary`
+/// is for the overload that takes a `Flow`. One pass over the maps makes the value and all gradients, whose memory
+/// backward hands on; another backward makes them again. On a GPU every backward makes them, times its dy.
 /// @throws ShapeError if the maps of a stage differ in shape, have no batch axis, or a weight is negative; DeviceError
 /// for more than 240 maps a stage on a GPU
 /// Source: the discrete gradient and curvature of Wu et al. 2021 (arXiv 2106.02914), as reconstructed from its
