@@ -1,6 +1,7 @@
 #include "support/check.hpp"
 
 #include <espalier/cuda/block.cuh>
+#include <espalier/cuda/copy_async.cuh>
 
 #include <cstdio>
 #include <string>
@@ -29,6 +30,19 @@ template <Bug bug> __global__ void reverse_kernel(const float* x, float* y) {
     shared[threadIdx.x] = x[threadIdx.x];
     if constexpr (bug == Bug::none) __syncthreads();
     y[threadIdx.x] = shared[blockDim.x - 1 - threadIdx.x];
+}
+// y = x, by way of shared memory and past the registers; the bug: the copies are not waited for.
+template <Bug bug> __global__ void copy_kernel(const float* x, float* y) {
+    float* const shared = kernels::dynamic_shared<float>();
+    if (threadIdx.x % 4 == 0) kernels::copy_async(shared + threadIdx.x, x + threadIdx.x, threadIdx.x >= 32);
+    kernels::end_copies();
+    kernels::end_copies();
+    if constexpr (bug == Bug::none)
+        kernels::wait_for_copies<1>();
+    else
+        kernels::wait_for_copies<2>();
+    __syncthreads();
+    y[threadIdx.x] = shared[threadIdx.x];
 }
 // The bug: half of the block goes to another barrier.
 template <Bug bug> __global__ void barrier_kernel(float* y) {
@@ -256,6 +270,15 @@ TEST_CASE("emulation: fresh memory is NaN") {
     for (const float v : Tensor<float>({3}, Device::cuda).to_vector()) CHECK(std::isnan(v));
     Tensor<float> y({64}, Device::cuda);
     kernels::launch(gpu().stream, {1, 64, 512}, reverse_kernel<Bug::none>, y.data(), y.mutable_data());
+}
+
+TEST_CASE("emulation: what is copied past the registers comes as late as it is waited for") {
+    const auto x = random_tensor<float>({64}).to(Device::cuda);
+    Tensor<float> y(x.shape(), Device::cuda);
+    kernels::launch(gpu().stream, {1, 64, 256}, copy_kernel<Bug::none>, x.data(), y.mutable_data());
+    for (Index i = 0; i < 64; ++i) CHECK(y.at(i) == (i < 32 ? x.at(i) : 0)); // the upper half is zeros
+    kernels::launch(gpu().stream, {1, 64, 256}, copy_kernel<Bug::planted>, x.data(), y.mutable_data());
+    for (const float v : y.to_vector()) CHECK(std::isnan(v));
 }
 
 TEST_CASE("planted: the host reads a GPU's memory" * doctest::skip()) {
