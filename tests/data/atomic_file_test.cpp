@@ -1,5 +1,6 @@
 #include "support/check.hpp"
 #include "support/file_size_limit.hpp"
+#include "support/temporary_path.hpp"
 
 #include <espalier/data/atomic_file.hpp>
 
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 using namespace espalier;
+using namespace espalier::test;
 
 namespace {
 
@@ -20,11 +22,6 @@ struct Folder {
     std::string file(const char* name) const { return (path / name).string(); }
     long entries() const { return std::distance(std::filesystem::directory_iterator(path), {}); }
 };
-
-std::string slurp(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-}
 
 } // namespace
 

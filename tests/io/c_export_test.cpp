@@ -1,5 +1,6 @@
 #include "data/temporary.hpp"
 #include "io/odd_network.hpp"
+#include "support/temporary_path.hpp"
 
 #include <espalier/io/c_export.hpp>
 #include <espalier/models/lenet.hpp>
@@ -9,7 +10,6 @@
 
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 
 using namespace espalier;
 using namespace espalier::test;
@@ -35,10 +35,6 @@ int main(void) {
 const std::string strict = " -std=c99 -pedantic -Wall -Wextra -Wconversion -Wshadow -Wdouble-promotion -Werror ";
 
 bool runs(const std::string& command) { return std::system((command + " >/dev/null 2>&1").c_str()) == 0; }
-std::string slurp(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
 
 /// Writes `model` as C, compiles it under the sanitizers, runs it on images and compares with the model.
 template <class M> CExport check_c(M& model, const Shape& image, const std::string& compiler = "gcc") {

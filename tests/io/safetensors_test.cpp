@@ -1,34 +1,17 @@
 #include "support/check.hpp"
+#include "support/temporary_path.hpp"
 
 #include <espalier/io/safetensors.hpp>
 
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
-#include <fstream>
-
-#include <unistd.h>
 
 using namespace espalier;
 using namespace espalier::test;
 
 namespace {
 
-/// A path of this process in the folder for temporary files, removed at the end of the scope.
-struct TemporaryPath {
-    std::string path =
-        (std::filesystem::temp_directory_path() / ("espalier_safetensors_" + to_text(::getpid()))).string();
-    ~TemporaryPath() { std::filesystem::remove(path); }
-};
-
-std::string slurp(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-}
-void spill(const std::string& path, const std::string& bytes) {
-    std::ofstream(path, std::ios::binary | std::ios::trunc)
-        .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-}
 std::string file_of(const std::string& header, const std::string& data) {
     const std::uint64_t length = header.size();
     std::string bytes(sizeof length, '\0');

@@ -13,19 +13,9 @@ struct Case {
     Index batch, height, width, channels, filters, padding;
 };
 
-double relative_l2(const Tensor<double>& expected, const auto& got) {
-    double error = 0, norm = 0;
-    for (Index i = 0; i < expected.size(); ++i) {
-        const double e = expected.data()[i], apart = static_cast<double>(got.data()[i]) - e;
-        error += apart * apart;
-        norm += e * e;
-    }
-    return std::sqrt(error / norm);
-}
-
 /// Relative L2 error in eps: 42 of float's are 5e-6. Transforms with factors up to 8, twice, lose some 5 bits.
 template <class T> void check_l2(const Tensor<T>& got, const Tensor<double>& expected) {
-    const double error = relative_l2(expected, got) / static_cast<double>(std::numeric_limits<T>::epsilon());
+    const double error = relative_error(got, expected) / static_cast<double>(std::numeric_limits<T>::epsilon());
     CHECK_MESSAGE(error <= 42, "relative L2 error of ", error, " eps");
 }
 

@@ -9,6 +9,18 @@ using namespace espalier;
 using namespace espalier::test;
 using pruning::Joins;
 
+namespace {
+
+/// Each group's name and width.
+template <class M> std::vector<std::string> groups_of(M& model, const Shape& image) {
+    std::vector<std::string> texts;
+    for (const auto& g : pruning::channel_graph(model, image).groups())
+        texts.push_back(g.name + " " + to_text(g.width()));
+    return texts;
+}
+
+} // namespace
+
 TEST_CASE("groups: every channel lists all that has to go with it") {
     Chain<float> model;
     const auto graph = pruning::channel_graph(model, {4, 4, 3});
@@ -64,4 +76,26 @@ TEST_CASE("groups: tracing changes neither the model nor its mode") {
     CHECK(model.mode() == Mode::training);
     CHECK(same_bits(mean, model.a.bn.running_mean.value()));
     for (const auto& [name, var] : model.parameters()) CHECK_FALSE(var.grad().defined());
+}
+
+TEST_CASE("groups: an identity shortcut across three blocks is one group") {
+    Residual<float> model;
+    CHECK(groups_of(model, {4, 4, 3}) ==
+          std::vector<std::string>{"stem.conv 8", "one.a.conv 6", "two.a.conv 6", "three.a.conv 6", "head 4"});
+}
+
+TEST_CASE("groups: a padded shortcut couples exactly the channels it places") {
+    models::ResNet<float> model(8, {.channels = 3});
+    // The 16 channels of stage 1 lie in the middle of stage 2's 32, and those in the middle of stage 3's 64.
+    CHECK(groups_of(model, {8, 8, 3}) == std::vector<std::string>{"conv 16", "stage1.0.conv1 16", "stage2.0.conv1 32",
+                                                                  "stage2.0.conv2 16", "stage3.0.conv1 64",
+                                                                  "stage3.0.conv2 32", "linear 10"});
+    models::ResNet<float> projected(8, {.channels = 3, .shortcut = models::Shortcut::projection});
+    CHECK(groups_of(projected, {8, 8, 3}).size() == 7);
+}
+
+TEST_CASE("groups: a broadcast multiply couples its channels, an extent of 1 couples nothing") {
+    Excited<float> model;
+    CHECK(groups_of(model, {4, 4, 3}) ==
+          std::vector<std::string>{"a.conv 6", "squeeze 3", "gate 1", "b.conv 5", "head 4"});
 }

@@ -126,8 +126,8 @@ inline Tensor<float> whole_numbers(const Shape& shape, const char* name) {
 }
 
 /// The relative L2 error of `got`, and that of 0 where nothing was expected.
-inline double relative_error(const Tensor<float>& got_on_device, const Tensor<double>& expected) {
-    const Tensor<float> got = got_on_device.to(Device::cpu);
+template <class T> double relative_error(const Tensor<T>& got_on_device, const Tensor<double>& expected) {
+    const Tensor<T> got = got_on_device.to(Device::cpu);
     double error = 0, norm = 0;
     for (Index i = 0; i < expected.size(); ++i) {
         const double e = expected.data()[i], apart = static_cast<double>(got.data()[i]) - e;

@@ -1,4 +1,5 @@
 #include "support/check.hpp"
+#include "support/temporary_path.hpp"
 
 #include <espalier/data/synthetic.hpp>
 #include <espalier/models/create.hpp>
@@ -10,23 +11,12 @@
 #include <espalier/train/sgd.hpp>
 #include <espalier/train/trainer.hpp>
 
-#include <filesystem>
 #include <fstream>
 
 using namespace espalier;
 using namespace espalier::test;
 
 namespace {
-
-struct TemporaryPath {
-    std::string path =
-        (std::filesystem::temp_directory_path() / ("espalier_checkpoint_" + to_text(::getpid()))).string();
-    ~TemporaryPath() { std::filesystem::remove(path); }
-};
-std::string slurp(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-}
 
 /// Convolution, batch norm, a residual join and dropout: all kinds of state that a step depends on.
 template <class T> class Net : public models::Model<T> {

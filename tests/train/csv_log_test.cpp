@@ -1,25 +1,17 @@
 #include "support/check.hpp"
 #include "support/file_size_limit.hpp"
+#include "support/temporary_path.hpp"
 
 #include <espalier/train/csv_log.hpp>
 
-#include <filesystem>
 #include <fstream>
 #include <limits>
 
 using namespace espalier;
+using namespace espalier::test;
 
 namespace {
 
-struct TemporaryPath {
-    std::string path = (std::filesystem::temp_directory_path() / ("espalier_csv_" + to_text(::getpid()))).string();
-    TemporaryPath() { std::filesystem::remove(path); }
-    ~TemporaryPath() { std::filesystem::remove(path); }
-};
-std::string slurp(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-}
 const std::vector<std::string> columns{"step", "loss"};
 
 } // namespace

@@ -5,6 +5,7 @@
 #include <espalier/pruning/original.hpp>
 #include <espalier/pruning/ranking.hpp>
 
+#include <array>
 #include <optional>
 #include <vector>
 
@@ -37,8 +38,7 @@ namespace detail {
 template <class T> void check_options(const PlanOptions<T>& o) {
     const auto share = [](double value) { return value >= 0 && value <= 1; };
     int targets = o.threshold.has_value() ? 1 : 0;
-    const std::optional<double> shares[] = {o.keep_channels, o.keep_parameters, o.keep_macs, o.keep_latency};
-    for (const auto& keep : shares) { // not over the list itself, which nvcc 13 takes for its last element
+    for (const auto& keep : std::array{o.keep_channels, o.keep_parameters, o.keep_macs, o.keep_latency}) {
         targets += keep.has_value() ? 1 : 0;
         expect(!keep || share(*keep), "plan: expected a share to keep in [0,1], got ", keep.value_or(0));
     }
