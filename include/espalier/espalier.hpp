@@ -45,10 +45,10 @@
 
 #include <espalier/autograd/attributes.hpp>
 #include <espalier/autograd/backward.hpp>
+#include <espalier/autograd/channel_moments.hpp>
 #include <espalier/autograd/channels.hpp>
 #include <espalier/autograd/deferred.hpp>
 #include <espalier/autograd/gradient_check.hpp>
-#include <espalier/autograd/moments.hpp>
 #include <espalier/autograd/node.hpp>
 #include <espalier/autograd/var.hpp>
 

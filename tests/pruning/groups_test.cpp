@@ -14,8 +14,8 @@ namespace {
 /// Each group's name and width.
 template <class M> std::vector<std::string> groups_of(M& model, const Shape& image) {
     std::vector<std::string> texts;
-    for (const auto& g : pruning::channel_graph(model, image).groups())
-        texts.push_back(g.name + " " + to_text(g.width()));
+    const auto graph = pruning::channel_graph(model, image);
+    for (const auto& g : graph.groups()) texts.push_back(g.name + " " + to_text(g.width()));
     return texts;
 }
 

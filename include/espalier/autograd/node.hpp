@@ -1,9 +1,9 @@
 #pragma once
 
 #include <espalier/autograd/attributes.hpp>
+#include <espalier/autograd/channel_moments.hpp>
 #include <espalier/autograd/channels.hpp>
 #include <espalier/autograd/deferred.hpp>
-#include <espalier/autograd/moments.hpp>
 #include <espalier/core/compiled.hpp>
 #include <espalier/cpu/accumulate.hpp>
 #include <espalier/tensor/tensor.hpp>
@@ -82,7 +82,7 @@ public:
     ChannelRule rule;                          ///< how channels pass from the inputs to the value
     Attributes attributes;                     ///< what the op was told beside its operands
     std::shared_ptr<JoinState<T>> join;        ///< the indexed join that recorded this node, if it was one
-    Moments<T> moments;                        ///< of the value, until they are taken
+    ChannelMoments<T> moments;                 ///< of the value, until they are taken
 
 private:
     Deferred<T> grad_;

@@ -8,7 +8,7 @@
 namespace espalier::inline ESPALIER_BACKEND {
 
 /// What the kernel that made a value on a GPU has added up of it, for who normalises it: see cuda/moments.cuh.
-template <class T> struct Moments {
+template <class T> struct ChannelMoments {
     Tensor<T> tiles;          ///< [2,tiles,C]; undefined: none
     std::uint64_t writes = 0; ///< `Tensor::writes` of the value then
 
